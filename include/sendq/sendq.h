@@ -1,0 +1,507 @@
+/* sendq: the output half of a connection, for C and C++ servers.
+ *
+ * A queue holds what one connection has to send; a flush hands it to the socket, in order, with as
+ * few system calls as possible.
+ *
+ *     sendq_t *q;
+ *     sendq_new(NULL, NULL, &q);
+ *     sendq_append(q, "hello\n", 6);
+ *     int r = sendq_flush(q, fd, 0);
+ *     if (r < 0)                     the connection is over, with the error -r
+ *     else if (r & SENDQ_BLOCKED)    flush again when fd is writable
+ *     else if (r & SENDQ_MORE)       flush again soon
+ *
+ * Results. Functions that return int give a negative errno, or else hints: bits that say what is
+ * left for the host to do. No bit set: nothing. Each function lists its own. A NULL handle gives
+ * -EINVAL; freeing NULL does nothing. -ENOTRECOVERABLE, from any function, says that a bug in sendq
+ * was caught: that one queue is out of use, the process is not.
+ *
+ * All or nothing. An append that fails has taken nothing.
+ *
+ * Never in the way. No function waits, raises SIGPIPE, or lets a panic or an exception out.
+ *
+ * Threads. A queue or pool serves one thread at a time, unless it was made with SENDQ_THREADSAFE:
+ * then any thread may append and ask, while one at a time flushes. No lock is held during a system
+ * call. Different queues of one thread-safe pool are independent.
+ *
+ * This file is generated (build.rs); edit src/capi instead. */
+
+
+#ifndef SENDQ_SENDQ_H
+#define SENDQ_SENDQ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SENDQ_VERSION_MAJOR 0
+#define SENDQ_VERSION_MINOR 1
+#define SENDQ_VERSION_PATCH 0
+#define SENDQ_VERSION \
+    (SENDQ_VERSION_MAJOR << 16 | SENDQ_VERSION_MINOR << 8 | SENDQ_VERSION_PATCH)
+
+/* A socket. */
+#if defined(_WIN32)
+typedef uintptr_t sendq_fd_t;
+struct iovec {
+    void *iov_base;
+    size_t iov_len;
+};
+#else
+#include <sys/uio.h>
+typedef int sendq_fd_t;
+#endif
+
+
+/**
+ * Any thread may use it, at the price of a lock per call. Without it, a queue or pool serves one
+ * thread at a time, whichever that is, and the host sees to that.
+ */
+#define SENDQ_THREADSAFE 1
+
+/**
+ * Append: the queue was empty. See that a flush gets scheduled.
+ */
+#define SENDQ_WAKE 1
+
+/**
+ * Append: at or over the high watermark. Pause the producer.
+ */
+#define SENDQ_HIGH 2
+
+/**
+ * Flush: bytes remain and the sink takes no more. Wait until it is writable.
+ */
+#define SENDQ_BLOCKED 4
+
+/**
+ * Flush: bytes remain and the budget of the call is spent. Call again soon: nobody will wake you.
+ */
+#define SENDQ_MORE 8
+
+/**
+ * Flush: fell to the low watermark after having been high. The producer may go on.
+ */
+#define SENDQ_RESUME 16
+
+/**
+ * One payload that many queues send. Any thread may use it, whatever the queues are.
+ */
+typedef struct sendq_buf_t sendq_buf_t;
+
+/**
+ * Memory and a byte budget that many queues share: one per event-loop thread, or one per process.
+ */
+typedef struct sendq_pool_t sendq_pool_t;
+
+/**
+ * One connection's output: what waits, in order.
+ */
+typedef struct sendq_t sendq_t;
+
+/**
+ * How a pool is made. Zero in any field but size means its default.
+ */
+typedef struct {
+    /**
+     * sizeof(sendq_pool_config_t): how sendq tells which version the caller was compiled against.
+     */
+    size_t size;
+    /**
+     * SENDQ_THREADSAFE, or 0.
+     */
+    uint32_t flags;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * The budget in bytes, for all chunks of this pool: whole chunks, each with a header of 40 bytes.
+     * Over it, appends give -ENOBUFS. Default: none.
+     */
+    uint64_t max_bytes;
+    /**
+     * Bytes that one chunk holds, 256 at least. Default: 4 KiB.
+     */
+    uint64_t chunk_bytes;
+    /**
+     * Free chunks are kept for the next append up to this many bytes; what is above goes back to
+     * malloc at once. Default: 4 MiB. 1: none is kept.
+     */
+    uint64_t keep_bytes;
+} sendq_pool_config_t;
+
+/**
+ * How a queue is made. Zero in any field but size means its default.
+ */
+typedef struct {
+    /**
+     * sizeof(sendq_config_t): how sendq tells which version the caller was compiled against.
+     */
+    size_t size;
+    /**
+     * SENDQ_THREADSAFE, or 0. A thread-safe queue wants a thread-safe pool.
+     */
+    uint32_t flags;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * The host's connection, for sendq_user. sendq does not look at it.
+     */
+    void *user;
+    /**
+     * SENDQ_RESUME comes when no more than this many bytes wait. Default: a half of high.
+     */
+    uint64_t low;
+    /**
+     * SENDQ_HIGH comes when at least this many bytes wait. Default: 1 MiB, or max if that is less.
+     */
+    uint64_t high;
+    /**
+     * No more than this many bytes ever wait: over it, appends give -ENOBUFS. Default: no cap.
+     */
+    uint64_t max;
+    /**
+     * Borrowed pieces shorter than this are copied, and released at once: a piece of its own costs
+     * the kernel and the host more than a small copy. 1: never. Default: 8192, where borrowing began
+     * to win on TCP: with the value warm in the cache at 2 KiB (16 a flush) to 16 KiB (one a flush),
+     * with a cold one above 8 KiB.
+     */
+    uint64_t copy_below;
+} sendq_config_t;
+
+/**
+ * Tells the owner of borrowed memory, or of a file, that sendq needs it no more: exactly once, on the
+ * thread whose call caused it, with no lock held. It may call anything on the same queue, sendq_free
+ * included. arg, data and len are those of the append (data is NULL for a file or a notification).
+ * reason is 0: the bytes have left or were copied; -ECANCELED: discarded by the host; another
+ * -errno: the connection has failed with it. It must not throw: an exception ends the process.
+ */
+typedef void (*sendq_release_fn)(void *arg, const void *data, size_t len, int reason);
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version that is linked at run time: major << 16 | minor << 8 | patch. SENDQ_VERSION is the
+ * one compiled against; within one major version (before 1.0: one minor) they may differ.
+ */
+uint32_t sendq_version(void);
+
+/**
+ * The same as text, such as "0.1.0". Static memory.
+ */
+const char *sendq_version_string(void);
+
+/**
+ * Makes a pool. config may be NULL: all defaults. On success *out owns it; give it to
+ * sendq_pool_free.
+ *
+ * -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, an unknown flag, a chunk size
+ * below 256 bytes, a budget below one chunk, or a number that no memory can have.
+ * -E2BIG: the config is of a newer version and asks for what this one does not know, or is over 4 KiB.
+ * -ENOMEM. On failure *out is NULL.
+ */
+int sendq_pool_new(const sendq_pool_config_t *config,
+                   sendq_pool_t **out);
+
+/**
+ * Gives the pool up. Its queues keep it alive: it goes with the last of them. NULL: nothing.
+ */
+void sendq_pool_free(sendq_pool_t *pool);
+
+/**
+ * Makes a queue. pool may be NULL: the process's own, thread-safe and without a budget. config may
+ * be NULL: all defaults. On success *out owns the queue; give it to sendq_free.
+ *
+ * -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, an unknown flag, low above
+ * high, high above max, or a thread-safe queue of a pool that is not.
+ * -E2BIG: the config is of a newer version and asks for what this one does not know, or is over 4 KiB.
+ * -ENOMEM. On failure *out is NULL.
+ */
+int sendq_new(sendq_pool_t *pool,
+              const sendq_config_t *config,
+              sendq_t **out);
+
+/**
+ * Ends the queue: what waits is discarded and released, all memory goes back to the pool. No other
+ * thread may be using it. To send what waits first: sendq_close, and flush until nothing waits.
+ * A callback of the queue may free it. NULL: nothing.
+ */
+void sendq_free(sendq_t *q);
+
+/**
+ * No more appends: they give -EPIPE. What waits is still flushed: when a flush gives no hint, all of it
+ * has left. A success also on a queue that is closed or has failed.
+ *
+ * -EINVAL: q is NULL.
+ */
+int sendq_close(sendq_t *q);
+
+/**
+ * Drops what waits now. The queue can be used on. Reserved memory is not waiting: it stays. A success
+ * also on a queue that is closed or has failed.
+ *
+ * Hint: SENDQ_RESUME.
+ * -EINVAL: q is NULL. -EBUSY: another thread is flushing it.
+ */
+int sendq_discard(sendq_t *q);
+
+/**
+ * The user pointer of the queue's config. NULL for NULL.
+ */
+void *sendq_user(const sendq_t *q);
+
+/**
+ * Copies len bytes behind what waits: all of them, or none. The caller keeps its memory. Pieces
+ * appended one after another leave as one. An empty append to a queue that is open is a success, and
+ * data may then be NULL.
+ *
+ * Hints: SENDQ_WAKE, SENDQ_HIGH.
+ * -EINVAL: q is NULL, data is NULL, or len is more than an object can have.
+ * -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget. -ENOMEM.
+ * -EBUSY: memory is reserved, sendq_commit comes first.
+ * Another -errno: the connection has failed with it (sendq_error).
+ */
+int sendq_append(sendq_t *q,
+                 const void *data,
+                 size_t len);
+
+/**
+ * Copies the iovcnt pieces of iov behind what waits, in order, as one append: all or none. Empty
+ * pieces are skipped. iovcnt has no upper limit.
+ *
+ * Hints and errors as for sendq_append; -EINVAL also for a negative iovcnt, a NULL iov that is not
+ * empty, and pieces that add up to more than an object can have.
+ */
+int sendq_appendv(sendq_t *q, const struct iovec *iov, int iovcnt);
+
+/**
+ * Borrows len bytes behind what waits, without copying them. They must stay readable and unchanged
+ * until release is called with arg, data and len. Fewer than copy_below bytes are copied instead, and
+ * released before the call returns. A NULL release means that the memory is immortal, or that the
+ * host knows by other means (sendq_notify).
+ *
+ * Hints and errors as for sendq_append; -EINVAL also for a len of 0. On failure the caller still owns
+ * its memory, and release is never called.
+ */
+int sendq_append_ref(sendq_t *q,
+                     const void *data,
+                     size_t len,
+                     sendq_release_fn release,
+                     void *arg);
+
+/**
+ * Puts len bytes of the file fd, from offset on, behind what waits, without reading them now:
+ * sendfile(2) sends them where it can. The file must stay open, and hold those bytes, until release
+ * is called with arg, NULL and len.
+ *
+ * Hints and errors as for sendq_append; -EINVAL also for a len of 0, and an offset and len that no
+ * file has; -EBADF: fd is negative. On failure release is never called. If the file turns out shorter
+ * when its turn comes, what was promised of the stream cannot be kept: the connection fails with
+ * -EIO; with the error of read(2) if that fails.
+ */
+int sendq_append_file(sendq_t *q,
+                      int fd,
+                      uint64_t offset,
+                      uint64_t len,
+                      sendq_release_fn release,
+                      void *arg);
+
+/**
+ * Calls fn with arg, NULL and 0 once all that waits now has left; at once if nothing waits, unless the
+ * queue is corked: then the notification is held back with the rest.
+ *
+ * Errors as for sendq_append; -EINVAL also for a NULL fn. On failure fn is never called.
+ */
+int sendq_notify(sendq_t *q,
+                 sendq_release_fn release,
+                 void *arg);
+
+/**
+ * Moves all that waits in from behind what waits in to, without copying it (up to 1 KiB is copied,
+ * so that many small messages share memory). from is empty then, and can be used on; its bytes count
+ * as having left it. The queues may have different pools: the memory counts against to's from then
+ * on. Splicing from an empty queue is a success.
+ *
+ * Hints of to: SENDQ_WAKE, SENDQ_HIGH.
+ * -EINVAL: a queue is NULL, both are the same, or only one of them is thread-safe. -EPIPE, -ENOBUFS,
+ * -EBUSY as for sendq_append to to. -EBUSY also: from has memory reserved, is corked, is being flushed,
+ * or has owners yet to be told (in a callback of it).
+ * Another -errno: either connection has failed with it. On failure nothing is moved.
+ */
+int sendq_splice(sendq_t *to,
+                 sendq_t *from);
+
+/**
+ * What is appended from here on is held back: it waits and counts against every limit, but no flush
+ * sees it, until sendq_uncork lets it go or sendq_rollback takes it back.
+ *
+ * -EINVAL: q is NULL. -EALREADY: it is corked. -EPIPE: closed. -EBUSY: memory is reserved.
+ * Another -errno: the connection has failed with it.
+ */
+int sendq_cork(sendq_t *q);
+
+/**
+ * Lets go what was held back, and ends the cork.
+ *
+ * Hint: SENDQ_WAKE, when nothing but that waits.
+ * -EINVAL: q is NULL or not corked. -EBUSY: memory is reserved.
+ * Another -errno: the connection has failed with it.
+ */
+int sendq_uncork(sendq_t *q);
+
+/**
+ * Takes back what was appended since sendq_cork, as if it had never been, and ends the cork. What was
+ * borrowed of it is released with -ECANCELED before the call returns; the bytes count as discarded.
+ *
+ * Hint: SENDQ_RESUME. Errors as for sendq_uncork.
+ */
+int sendq_rollback(sendq_t *q);
+
+/**
+ * Lends len contiguous bytes to write a message into, at *out, until sendq_commit. Only what is
+ * committed is ever sent. Until then other appends, and another reserve, give -EBUSY; flushing goes
+ * on. The memory is the queue's: it stays valid until the commit or sendq_free.
+ *
+ * Errors as for sendq_append; -EINVAL also for a NULL out and a len of 0. On failure *out is NULL.
+ */
+int sendq_reserve(sendq_t *q, size_t len, void **out);
+
+/**
+ * The first used bytes of what was reserved wait from now on, and the reservation ends. used may be
+ * 0: the reservation ends, and nothing was appended.
+ *
+ * Hints: SENDQ_WAKE, SENDQ_HIGH.
+ * -EINVAL: q is NULL, nothing is reserved, or used is more than what is (the reservation stays).
+ * -EPIPE, another -errno: the queue is closed, or has failed with it; a reservation ends.
+ */
+int sendq_commit(sendq_t *q, size_t used);
+
+/**
+ * Hands what waits to the connected stream socket fd, oldest first, until it takes no more or max_bytes (0: no
+ * budget) are spent. Never waits and never raises SIGPIPE, whatever the socket's mode. What is
+ * appended by other threads meanwhile is left for the next call.
+ *
+ * If nothing waits, fd is not looked at.
+ *
+ * No hint but perhaps SENDQ_RESUME: all has left. SENDQ_BLOCKED: the socket is full, flush again when
+ * it is writable. SENDQ_MORE: flush again soon. SENDQ_RESUME: what waits has fallen to low.
+ * -EINVAL: q is NULL. -EBUSY: another thread is flushing it; nothing happened.
+ * Another -errno is the end of the connection, such as -EPIPE or -ECONNRESET (the peer is gone),
+ * -EBADF (fd is closed), -ENOTSOCK (fd is a file or a pipe): everything that waits has been
+ * discarded when the call returns, and later appends and flushes give the same error. A socket that
+ * is not connected gives -EPIPE or -ENOTCONN. See send(2).
+ */
+int sendq_flush(sendq_t *q,
+                sendq_fd_t fd,
+                size_t max_bytes);
+
+/**
+ * Fills up to iovcnt entries of iov with what waits, oldest first, and returns how many were filled:
+ * for a host with its own way of writing, which then calls sendq_consume. What was peeked stays
+ * where it is until it is consumed, flushed, discarded, freed, or the connection fails; appending does
+ * not move it. So a thread-safe queue is peeked by the thread that also flushes. A queue that has failed
+ * has nothing to show. Part of a file
+ * has no address: the pieces end before it, and at its turn there are none.
+ *
+ * -EINVAL: q is NULL, iovcnt is negative, or iov is NULL and iovcnt is not 0.
+ */
+int sendq_peek(const sendq_t *q,
+               struct iovec *iov,
+               int iovcnt);
+
+/**
+ * The host has sent the first bytes bytes that wait by its own means: they are gone, and count as
+ * sent.
+ *
+ * Hint: SENDQ_RESUME.
+ * -EINVAL: q is NULL, or fewer wait; nothing is consumed. -EBUSY: another thread is flushing it.
+ * Another -errno: the connection has failed with it.
+ */
+int sendq_consume(sendq_t *q, size_t bytes);
+
+/**
+ * Bytes that wait now. 0 for NULL.
+ */
+uint64_t sendq_queued_bytes(const sendq_t *q);
+
+/**
+ * Bytes that have left, ever: flushed or consumed. Only grows. 0 for NULL.
+ */
+uint64_t sendq_sent_bytes(const sendq_t *q);
+
+/**
+ * 0, or the -errno that ended the connection. -ENOTRECOVERABLE: a bug in sendq was caught here; the
+ * queue is out of use, other queues are not. -EINVAL: q is NULL.
+ */
+int sendq_error(const sendq_t *q);
+
+/**
+ * Other watermarks from now on, with 0 for the defaults (see sendq_config_t). What waits stays,
+ * also above a new max.
+ *
+ * Hints: SENDQ_HIGH, when as much waits as the new high or more; SENDQ_RESUME, when what waits is at or
+ * below the new low after having been high.
+ * -EINVAL: q is NULL, low above high, or high above max; nothing is changed.
+ */
+int sendq_set_watermarks(sendq_t *q,
+                         uint64_t low,
+                         uint64_t high,
+                         uint64_t max);
+
+/**
+ * Makes a payload that many queues can send, by copying len bytes. pool may be NULL. *out holds it;
+ * give it to sendq_buf_unref when no more appends are to come: the queues keep it while they need it.
+ *
+ * -EINVAL: out or data is NULL, or len is 0 or more than an object can have. -ENOMEM.
+ * On failure *out is NULL.
+ */
+int sendq_buf_copy(sendq_pool_t *pool,
+                   const void *data,
+                   size_t len,
+                   sendq_buf_t **out);
+
+/**
+ * The same without copying: the bytes must stay readable and unchanged until release is called, once,
+ * with arg, data, len and reason 0, by whichever thread gives up the last hold. A NULL release means
+ * that the memory is immortal.
+ *
+ * Errors as for sendq_buf_copy; then release is never called.
+ */
+int sendq_buf_wrap(sendq_pool_t *pool,
+                   const void *data,
+                   size_t len,
+                   sendq_release_fn release,
+                   void *arg,
+                   sendq_buf_t **out);
+
+/**
+ * One hold more, for another owner of the handle. Returns buf. NULL for NULL.
+ */
+sendq_buf_t *sendq_buf_ref(sendq_buf_t *buf);
+
+/**
+ * Gives a hold up. NULL: nothing.
+ */
+void sendq_buf_unref(sendq_buf_t *buf);
+
+/**
+ * Puts len bytes of buf, from offset on, behind what waits, without copying them. The queue holds buf
+ * until they have left or were dropped.
+ *
+ * Hints and errors as for sendq_append; -EINVAL also for a NULL buf, a len of 0, and a range that is
+ * not inside the buffer.
+ */
+int sendq_append_buf(sendq_t *q,
+                     sendq_buf_t *buf,
+                     size_t offset,
+                     size_t len);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SENDQ_SENDQ_H */

@@ -1,0 +1,815 @@
+//! `sendq_t`.
+
+use super::boundary::{Config, guard, guard_callback, read_config, sendq_fd_t, try_box};
+use super::pool::{SENDQ_THREADSAFE, sendq_pool_t};
+use crate::chunk::Chain;
+use crate::errno::{Errno, Result};
+use crate::flush::{Lender, flush};
+use crate::pool::Pool;
+use crate::pressure::{Hints, Watermarks};
+use crate::queue::Queue;
+use crate::segment::{Owner, Piece, Segment};
+use crate::sink::socket::Socket;
+use libc::c_int;
+use parking_lot::RawMutex;
+use parking_lot::lock_api::RawMutex as _;
+use std::cell::UnsafeCell;
+use std::ffi::c_void;
+use std::ptr::{NonNull, null_mut};
+
+/// Append: the queue was empty. See that a flush gets scheduled.
+pub const SENDQ_WAKE: c_int = 1;
+/// Append: at or over the high watermark. Pause the producer.
+pub const SENDQ_HIGH: c_int = 2;
+/// Flush: bytes remain and the sink takes no more. Wait until it is writable.
+pub const SENDQ_BLOCKED: c_int = 4;
+/// Flush: bytes remain and the budget of the call is spent. Call again soon: nobody will wake you.
+pub const SENDQ_MORE: c_int = 8;
+/// Flush: fell to the low watermark after having been high. The producer may go on.
+pub const SENDQ_RESUME: c_int = 16;
+
+/// Borrowed pieces shorter than this are copied, unless the configuration says otherwise.
+const COPY_BELOW: u32 = 8192;
+
+/// Tells the owner of borrowed memory, or of a file, that sendq needs it no more: exactly once, on the
+/// thread whose call caused it, with no lock held. It may call anything on the same queue, sendq_free
+/// included. arg, data and len are those of the append (data is NULL for a file or a notification).
+/// reason is 0: the bytes have left or were copied; -ECANCELED: discarded by the host; another
+/// -errno: the connection has failed with it. It must not throw: an exception ends the process.
+pub type sendq_release_fn = Option<
+    unsafe extern "C-unwind" fn(arg: *mut c_void, data: *const c_void, len: usize, reason: c_int),
+>;
+
+/// One connection's output: what waits, in order.
+pub struct sendq_t {
+    state: UnsafeCell<State>,
+    pool: NonNull<sendq_pool_t>,
+    user: *mut c_void,
+    /// At most u32::MAX, which is as good as all.
+    copy_below: u32,
+    /// Taken only when `shared`.
+    lock: RawMutex,
+    /// SENDQ_THREADSAFE.
+    shared: bool,
+}
+
+#[repr(C)]
+struct State {
+    /// First, so that an append finds what it needs in one cache line.
+    queue: Queue,
+    /// How many calls are telling owners: a callback may free the queue, which then lives until the
+    /// last of these calls is done.
+    telling: u32,
+    freed: bool,
+}
+
+/// How a queue is made. Zero in any field but size means its default.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct sendq_config_t {
+    /// sizeof(sendq_config_t): how sendq tells which version the caller was compiled against.
+    pub size: usize,
+    /// SENDQ_THREADSAFE, or 0. A thread-safe queue wants a thread-safe pool.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+    /// The host's connection, for sendq_user. sendq does not look at it.
+    pub user: *mut c_void,
+    /// SENDQ_RESUME comes when no more than this many bytes wait. Default: a half of high.
+    pub low: u64,
+    /// SENDQ_HIGH comes when at least this many bytes wait. Default: 1 MiB, or max if that is less.
+    pub high: u64,
+    /// No more than this many bytes ever wait: over it, appends give -ENOBUFS. Default: no cap.
+    pub max: u64,
+    /// Borrowed pieces shorter than this are copied, and released at once: a piece of its own costs
+    /// the kernel and the host more than a small copy. 1: never. Default: 8192, where borrowing began
+    /// to win on TCP: with the value warm in the cache at 2 KiB (16 a flush) to 16 KiB (one a flush),
+    /// with a cold one above 8 KiB.
+    pub copy_below: u64,
+}
+
+// SAFETY: repr(C), begins with a usize, and integers and raw pointers may be any bytes.
+unsafe impl Config for sendq_config_t {}
+
+impl Lender for sendq_t {
+    #[inline]
+    fn lend<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
+        self.lend_state(|state, pool| f(&mut state.queue, pool))
+    }
+}
+
+impl sendq_t {
+    #[inline]
+    fn lend_state<R>(&self, f: impl FnOnce(&mut State, &Pool) -> R) -> R {
+        struct Unlock<'a>(&'a RawMutex);
+        impl Drop for Unlock<'_> {
+            fn drop(&mut self) {
+                // SAFETY: lend_state() has locked it, in this very call.
+                unsafe { self.0.unlock() };
+            }
+        }
+        let _held = self.shared.then(|| {
+            self.lock.lock();
+            Unlock(&self.lock)
+        });
+        // SAFETY: alone with the state. A shared one is locked; a confined one is used by one
+        // thread at a time, by contract. Neither comes in twice, because the core calls nothing of
+        // the host's while a loan lasts. The pool is held since sendq_new.
+        unsafe { f(&mut *self.state.get(), self.pool.as_ref().pool()) }
+    }
+}
+
+/// Tells the owners of all that is gone, and lets the queue go if one of them, or the caller, has
+/// freed it. Last of all in a call: the queue may not be there any more.
+///
+/// # Safety
+/// `q` is a live queue.
+unsafe fn tell(q: *const sendq_t) {
+    // SAFETY: alive, as the caller says; from here on, because `telling` keeps it so. No reference
+    // outlives a statement, so that none is left when the queue goes.
+    unsafe {
+        (*q).lend_state(|state, _| state.telling += 1);
+        while let Some(gone) = (*q).lend(|queue, pool| queue.next_gone(pool)) {
+            gone.tell();
+        }
+        let last = (*q).lend_state(|state, _| {
+            state.telling -= 1;
+            state.freed && state.telling == 0
+        });
+        if last {
+            let handle = Box::from_raw(q.cast_mut());
+            sendq_pool_t::release(handle.pool);
+        }
+    }
+}
+
+/// [`with`] for a call that can make segments leave: their owners are told before it returns.
+///
+/// # Safety
+/// As for [`with`].
+#[inline]
+unsafe fn with_told(q: *const sendq_t, call: impl FnOnce(&sendq_t) -> Result<Hints>) -> c_int {
+    let mut gone = false;
+    let called = |q: &sendq_t| {
+        let result = call(q);
+        gone = q.lend(|queue, _| queue.has_gone());
+        result
+    };
+    // SAFETY: as the caller says.
+    let result = unsafe { with(q, called) };
+    if gone || result == Errno::NOT_RECOVERABLE.negated() {
+        // SAFETY: not NULL, since it was called.
+        guard_callback(|| unsafe { tell(q) });
+    }
+    result
+}
+
+/// The queue behind `q` and its pool, without a detour, if it is confined.
+///
+/// # Safety
+/// `q` is NULL or a live queue; nothing else is done with it while the loan lasts.
+#[inline(always)]
+pub(super) unsafe fn confined<'a>(q: *mut sendq_t) -> Option<(&'a mut Queue, &'a Pool)> {
+    // SAFETY: NULL or alive, as the caller says.
+    let handle = unsafe { q.as_ref() }?;
+    if handle.shared {
+        return None;
+    }
+    // SAFETY: alone with the queue, and the pool alive, as for lend().
+    unsafe { Some((&mut (*handle.state.get()).queue, handle.pool.as_ref().pool())) }
+}
+
+/// Runs `call` on the queue behind `q`; see [`guard`].
+///
+/// # Safety
+/// `q` is NULL or a live queue.
+#[inline]
+pub(super) unsafe fn with(
+    q: *const sendq_t,
+    call: impl FnOnce(&sendq_t) -> Result<Hints>,
+) -> c_int {
+    // SAFETY: NULL or alive, as the caller says.
+    let Some(handle) = (unsafe { q.as_ref() }) else {
+        return Errno::INVALID.negated();
+    };
+    guard(|| call(handle), || handle.lend(|queue, pool| queue.fail(pool, Errno::NOT_RECOVERABLE)))
+}
+
+/// A number of the queue behind `q`; 0 for NULL.
+///
+/// # Safety
+/// `q` is NULL or a live queue.
+unsafe fn number(q: *const sendq_t, read: impl FnOnce(&Queue) -> u64) -> u64 {
+    // SAFETY: NULL or alive, as the caller says.
+    unsafe { q.as_ref() }.map_or(0, |handle| handle.lend(|queue, _| read(queue)))
+}
+
+/// The caller's bytes as a slice.
+///
+/// INVALID: NULL that is not empty, or a length that no object can have.
+///
+/// # Safety
+/// `data` is NULL or readable for `len` bytes, if `len` is a length that memory can have.
+#[inline]
+pub(super) unsafe fn slice<'a>(data: *const c_void, len: usize) -> Result<&'a [u8]> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    // No object is larger than PTRDIFF_MAX, and none wraps around the address space.
+    let wraps = (data as usize).checked_add(len).is_none();
+    if data.is_null() || len > isize::MAX as usize || wraps {
+        return Err(Errno::INVALID);
+    }
+    // SAFETY: not NULL, and readable as the caller says.
+    Ok(unsafe { std::slice::from_raw_parts(data.cast(), len) })
+}
+
+/// Makes a queue. pool may be NULL: the process's own, thread-safe and without a budget. config may
+/// be NULL: all defaults. On success *out owns the queue; give it to sendq_free.
+///
+/// -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, an unknown flag, low above
+/// high, high above max, or a thread-safe queue of a pool that is not.
+/// -E2BIG: the config is of a newer version and asks for what this one does not know, or is over 4 KiB.
+/// -ENOMEM. On failure *out is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_new(
+    pool: *mut sendq_pool_t,
+    config: *const sendq_config_t,
+    out: *mut *mut sendq_t,
+) -> c_int {
+    let make = || {
+        if out.is_null() {
+            return Err(Errno::INVALID);
+        }
+        // SAFETY: not NULL, so the caller's place for a pointer.
+        unsafe { out.write(null_mut()) };
+        // SAFETY: NULL, or the caller's struct with its true size.
+        let config = unsafe { read_config(config) }?;
+        let marks = Watermarks::new(config.low, config.high, config.max)?;
+        let shared = config.flags == SENDQ_THREADSAFE;
+        // SAFETY: NULL, or alive until the caller gives it up.
+        let pool_shared = unsafe { pool.as_ref() }.is_none_or(|pool| pool.pool().is_shared());
+        if config.reserved != 0 || config.flags & !SENDQ_THREADSAFE != 0 || shared && !pool_shared {
+            return Err(Errno::INVALID);
+        }
+        let mut handle = try_box(sendq_t {
+            state: UnsafeCell::new(State { queue: Queue::new(marks), telling: 0, freed: false }),
+            pool: NonNull::dangling(),
+            user: config.user,
+            copy_below: match config.copy_below {
+                0 => COPY_BELOW,
+                bytes => u32::try_from(bytes).unwrap_or(u32::MAX),
+            },
+            lock: RawMutex::INIT,
+            shared,
+        })?;
+        // SAFETY: as above.
+        handle.pool = unsafe { sendq_pool_t::hold(pool) };
+        // SAFETY: not NULL, as above.
+        unsafe { out.write(Box::into_raw(handle)) };
+        Ok(Hints::NONE)
+    };
+    guard(make, || ())
+}
+
+/// Ends the queue: what waits is discarded and released, all memory goes back to the pool. No other
+/// thread may be using it. To send what waits first: sendq_close, and flush until nothing waits.
+/// A callback of the queue may free it. NULL: nothing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
+    if q.is_null() {
+        return;
+    }
+    // SAFETY: not NULL, so the caller's own handle, used for the last time.
+    guard_callback(|| unsafe {
+        (*q).lend_state(|state, pool| {
+            state.freed = true;
+            state.queue.clear(pool);
+        });
+        tell(q);
+    });
+}
+
+/// No more appends: they give -EPIPE. What waits is still flushed: when a flush gives no hint, all of it
+/// has left. A success also on a queue that is closed or has failed.
+///
+/// -EINVAL: q is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_close(q: *mut sendq_t) -> c_int {
+    let close = |q: &sendq_t| {
+        q.lend(|queue, _| queue.close());
+        Ok(Hints::NONE)
+    };
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, close) }
+}
+
+/// Drops what waits now. The queue can be used on. Reserved memory is not waiting: it stays. A success
+/// also on a queue that is closed or has failed.
+///
+/// Hint: SENDQ_RESUME.
+/// -EINVAL: q is NULL. -EBUSY: another thread is flushing it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_discard(q: *mut sendq_t) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with_told(q, |q| q.lend(|queue, pool| queue.discard(pool))) }
+}
+
+/// The user pointer of the queue's config. NULL for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_user(q: *const sendq_t) -> *mut c_void {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { q.as_ref() }.map_or(null_mut(), |handle| handle.user)
+}
+
+/// Copies len bytes behind what waits: all of them, or none. The caller keeps its memory. Pieces
+/// appended one after another leave as one. An empty append to a queue that is open is a success, and
+/// data may then be NULL.
+///
+/// Hints: SENDQ_WAKE, SENDQ_HIGH.
+/// -EINVAL: q is NULL, data is NULL, or len is more than an object can have.
+/// -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget. -ENOMEM.
+/// -EBUSY: memory is reserved, sendq_commit comes first.
+/// Another -errno: the connection has failed with it (sendq_error).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_append(q: *mut sendq_t, data: *const c_void, len: usize) -> c_int {
+    // The common cases, in a few instructions. Nothing here fails or calls out, and what it asserts
+    // was tested just before: it needs no guard.
+    // SAFETY: NULL or the caller's live queue.
+    if let Some((queue, pool)) = unsafe { confined(q) }
+        && !data.is_null()
+    {
+        let hints = if queue.fits(len) {
+            Some(0)
+        } else {
+            queue.start_at_once(pool, len).then_some(SENDQ_WAKE)
+        };
+        if let Some(hints) = hints {
+            // SAFETY: the caller's memory; a length that fits a chunk is one that memory can have.
+            queue.append_fitting(unsafe { std::slice::from_raw_parts(data.cast(), len) });
+            return hints;
+        }
+    }
+    // SAFETY: as the caller says.
+    unsafe { append_at_length(q, data, len) }
+}
+
+/// sendq_append in every case.
+///
+/// # Safety
+/// As for sendq_append.
+#[inline(never)]
+unsafe fn append_at_length(q: *const sendq_t, data: *const c_void, len: usize) -> c_int {
+    let append = |q: &sendq_t| {
+        // SAFETY: the caller's memory of that length.
+        let bytes = unsafe { slice(data, len) }?;
+        q.lend(|queue, pool| queue.append(pool, bytes))
+    };
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, append) }
+}
+
+/// Copies the iovcnt pieces of iov behind what waits, in order, as one append: all or none. Empty
+/// pieces are skipped. iovcnt has no upper limit.
+///
+/// Hints and errors as for sendq_append; -EINVAL also for a negative iovcnt, a NULL iov that is not
+/// empty, and pieces that add up to more than an object can have.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_appendv(q: *mut sendq_t, iov: *const Piece, iovcnt: c_int) -> c_int {
+    let append = |q: &sendq_t| {
+        let count = usize::try_from(iovcnt).map_err(|_| Errno::INVALID)?;
+        if iov.is_null() && count > 0 {
+            return Err(Errno::INVALID);
+        }
+        // SAFETY: the caller's array of that many.
+        let iov = if count > 0 { unsafe { std::slice::from_raw_parts(iov, count) } } else { &[] };
+        let mut total = 0_usize;
+        for piece in iov {
+            // SAFETY: the caller's memory of that length.
+            unsafe { slice(piece.base().cast(), piece.len()) }?;
+            total = total.checked_add(piece.len()).ok_or(Errno::INVALID)?;
+        }
+        if total > isize::MAX as usize {
+            return Err(Errno::INVALID);
+        }
+        let parts = iov.iter().filter(|piece| piece.len() > 0);
+        // SAFETY: checked above: not NULL, and readable as the caller says.
+        let parts = parts.map(|piece| unsafe { piece.bytes() });
+        q.lend(|queue, pool| queue.append_parts(pool, total, parts))
+    };
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, append) }
+}
+
+/// Borrows len bytes behind what waits, without copying them. They must stay readable and unchanged
+/// until release is called with arg, data and len. Fewer than copy_below bytes are copied instead, and
+/// released before the call returns. A NULL release means that the memory is immortal, or that the
+/// host knows by other means (sendq_notify).
+///
+/// Hints and errors as for sendq_append; -EINVAL also for a len of 0. On failure the caller still owns
+/// its memory, and release is never called.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_append_ref(
+    q: *mut sendq_t,
+    data: *const c_void,
+    len: usize,
+    release: sendq_release_fn,
+    arg: *mut c_void,
+) -> c_int {
+    let owner = Owner { release, arg };
+    // The common cases: nothing in here can fail, panic or call out.
+    // SAFETY: NULL or the caller's live queue.
+    if let Some((queue, pool)) = unsafe { confined(q) }
+        && !data.is_null()
+        && len <= isize::MAX as usize
+        // SAFETY: not NULL, since it was lent.
+        && len >= unsafe { (*q).copy_below as usize }
+    {
+        // SAFETY: it stays as it is until it is released, as the caller promises.
+        let segment = unsafe { Segment::memory(data.cast(), len, owner) };
+        if let Some(hints) = queue.append_segment_at_once(pool, segment) {
+            return hints.bits() as c_int;
+        }
+    }
+    // SAFETY: as the caller says.
+    unsafe { append_ref_at_length(q, data, len, owner) }
+}
+
+/// sendq_append_ref in every case.
+///
+/// # Safety
+/// As for sendq_append_ref.
+#[inline(never)]
+unsafe fn append_ref_at_length(
+    q: *mut sendq_t,
+    data: *const c_void,
+    len: usize,
+    owner: Owner,
+) -> c_int {
+    let Owner { release, arg } = owner;
+    let mut copied = false;
+    let append = |q: &sendq_t| {
+        // SAFETY: the caller's memory of that length.
+        let bytes = unsafe { slice(data, len) }?;
+        if len == 0 {
+            return Err(Errno::INVALID);
+        }
+        copied = len < q.copy_below as usize;
+        if copied {
+            return q.lend(|queue, pool| queue.append(pool, bytes));
+        }
+        // SAFETY: it stays as it is until it is released, as the caller promises.
+        let segment = unsafe { Segment::memory(bytes.as_ptr(), len, owner) };
+        q.lend(|queue, pool| queue.append_segment(pool, segment))
+    };
+    // SAFETY: NULL or the caller's live queue.
+    let result = unsafe { with(q, append) };
+    if let (true, Some(release)) = (copied && result >= 0, release) {
+        // SAFETY: the caller's own function and argument; the queue is not touched any more.
+        guard_callback(|| unsafe { release(arg, data, len, 0) });
+    }
+    result
+}
+
+/// Puts len bytes of the file fd, from offset on, behind what waits, without reading them now:
+/// sendfile(2) sends them where it can. The file must stay open, and hold those bytes, until release
+/// is called with arg, NULL and len.
+///
+/// Hints and errors as for sendq_append; -EINVAL also for a len of 0, and an offset and len that no
+/// file has; -EBADF: fd is negative. On failure release is never called. If the file turns out shorter
+/// when its turn comes, what was promised of the stream cannot be kept: the connection fails with
+/// -EIO; with the error of read(2) if that fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_append_file(
+    q: *mut sendq_t,
+    fd: c_int,
+    offset: u64,
+    len: u64,
+    release: sendq_release_fn,
+    arg: *mut c_void,
+) -> c_int {
+    let append = |q: &sendq_t| {
+        let end = offset.checked_add(len).filter(|end| *end <= i64::MAX as u64);
+        if len == 0 || end.is_none() {
+            return Err(Errno::INVALID);
+        }
+        if fd < 0 {
+            return Err(Errno::new(libc::EBADF));
+        }
+        let segment = Segment::file(fd, offset, len, Owner { release, arg });
+        q.lend(|queue, pool| queue.append_segment(pool, segment))
+    };
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, append) }
+}
+
+/// Calls fn with arg, NULL and 0 once all that waits now has left; at once if nothing waits, unless the
+/// queue is corked: then the notification is held back with the rest.
+///
+/// Errors as for sendq_append; -EINVAL also for a NULL fn. On failure fn is never called.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_notify(
+    q: *mut sendq_t,
+    release: sendq_release_fn,
+    arg: *mut c_void,
+) -> c_int {
+    let notify = |q: &sendq_t| {
+        if release.is_none() {
+            return Err(Errno::INVALID);
+        }
+        let mark = Segment::mark(Owner { release, arg });
+        q.lend(|queue, pool| queue.append_segment(pool, mark))
+    };
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with_told(q, notify) }
+}
+
+/// Moves all that waits in from behind what waits in to, without copying it (up to 1 KiB is copied,
+/// so that many small messages share memory). from is empty then, and can be used on; its bytes count
+/// as having left it. The queues may have different pools: the memory counts against to's from then
+/// on. Splicing from an empty queue is a success.
+///
+/// Hints of to: SENDQ_WAKE, SENDQ_HIGH.
+/// -EINVAL: a queue is NULL, both are the same, or only one of them is thread-safe. -EPIPE, -ENOBUFS,
+/// -EBUSY as for sendq_append to to. -EBUSY also: from has memory reserved, is corked, is being flushed,
+/// or has owners yet to be told (in a callback of it).
+/// Another -errno: either connection has failed with it. On failure nothing is moved.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c_int {
+    let splice = |to: &sendq_t| {
+        // SAFETY: NULL or the caller's live queue.
+        let from = unsafe { from.as_ref() }.ok_or(Errno::INVALID)?;
+        if std::ptr::eq(to, from) || to.shared != from.shared {
+            return Err(Errno::INVALID);
+        }
+        // In the order of their addresses, so that two threads which splice to and fro do not wait
+        // for each other.
+        if (&raw const *to) < (&raw const *from) {
+            to.lend(|into, pool| from.lend(|out, other| into.splice(pool, out, other)))
+        } else {
+            from.lend(|out, other| to.lend(|into, pool| into.splice(pool, out, other)))
+        }
+    };
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(to, splice) }
+}
+
+/// What is appended from here on is held back: it waits and counts against every limit, but no flush
+/// sees it, until sendq_uncork lets it go or sendq_rollback takes it back.
+///
+/// -EINVAL: q is NULL. -EALREADY: it is corked. -EPIPE: closed. -EBUSY: memory is reserved.
+/// Another -errno: the connection has failed with it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_cork(q: *mut sendq_t) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, |q| q.lend(|queue, _| queue.cork().map(|()| Hints::NONE))) }
+}
+
+/// Lets go what was held back, and ends the cork.
+///
+/// Hint: SENDQ_WAKE, when nothing but that waits.
+/// -EINVAL: q is NULL or not corked. -EBUSY: memory is reserved.
+/// Another -errno: the connection has failed with it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_uncork(q: *mut sendq_t) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with_told(q, |q| q.lend(|queue, pool| queue.uncork(pool))) }
+}
+
+/// Takes back what was appended since sendq_cork, as if it had never been, and ends the cork. What was
+/// borrowed of it is released with -ECANCELED before the call returns; the bytes count as discarded.
+///
+/// Hint: SENDQ_RESUME. Errors as for sendq_uncork.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_rollback(q: *mut sendq_t) -> c_int {
+    let mut held = Chain::new();
+    let rollback = |q: &sendq_t| {
+        let (hints, taken) = q.lend(|queue, pool| queue.rollback(pool))?;
+        held = taken;
+        Ok(hints)
+    };
+    // SAFETY: NULL or the caller's live queue.
+    let result = unsafe { with(q, rollback) };
+    if !held.is_empty() {
+        // SAFETY: not NULL, since it was corked.
+        guard_callback(|| unsafe { tell_held(q, held) });
+    }
+    result
+}
+
+/// Tells the owners of what was rolled back, and gives its memory back.
+///
+/// # Safety
+/// `q` is a live queue.
+unsafe fn tell_held(q: *mut sendq_t, mut held: Chain) {
+    // SAFETY: alive, as the caller says, and kept so by `telling`, as in tell().
+    unsafe {
+        (*q).lend_state(|state, _| state.telling += 1);
+        let give = |chunk| (*q).lend(|_, pool| pool.give(chunk));
+        while let Some(gone) = held.next_gone(give) {
+            gone.tell();
+        }
+        while let Some(chunk) = held.pop() {
+            give(chunk);
+        }
+        (*q).lend_state(|state, _| state.telling -= 1);
+        tell(q);
+    }
+}
+
+/// Lends len contiguous bytes to write a message into, at *out, until sendq_commit. Only what is
+/// committed is ever sent. Until then other appends, and another reserve, give -EBUSY; flushing goes
+/// on. The memory is the queue's: it stays valid until the commit or sendq_free.
+///
+/// Errors as for sendq_append; -EINVAL also for a NULL out and a len of 0. On failure *out is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_reserve(
+    q: *mut sendq_t,
+    len: usize,
+    out: *mut *mut c_void,
+) -> c_int {
+    let reserve = |q: &sendq_t| {
+        if out.is_null() || len > isize::MAX as usize {
+            return Err(Errno::INVALID);
+        }
+        let memory = q.lend(|queue, pool| queue.reserve(pool, len))?;
+        // SAFETY: not NULL, so the caller's place for a pointer.
+        unsafe { out.write(memory.cast()) };
+        Ok(Hints::NONE)
+    };
+    if !out.is_null() {
+        // SAFETY: not NULL, so the caller's place for a pointer.
+        unsafe { out.write(null_mut()) };
+    }
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, reserve) }
+}
+
+/// The first used bytes of what was reserved wait from now on, and the reservation ends. used may be
+/// 0: the reservation ends, and nothing was appended.
+///
+/// Hints: SENDQ_WAKE, SENDQ_HIGH.
+/// -EINVAL: q is NULL, nothing is reserved, or used is more than what is (the reservation stays).
+/// -EPIPE, another -errno: the queue is closed, or has failed with it; a reservation ends.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_commit(q: *mut sendq_t, used: usize) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, |q| q.lend(|queue, pool| queue.commit(pool, used))) }
+}
+
+/// Hands what waits to the connected stream socket fd, oldest first, until it takes no more or max_bytes (0: no
+/// budget) are spent. Never waits and never raises SIGPIPE, whatever the socket's mode. What is
+/// appended by other threads meanwhile is left for the next call.
+///
+/// If nothing waits, fd is not looked at.
+///
+/// No hint but perhaps SENDQ_RESUME: all has left. SENDQ_BLOCKED: the socket is full, flush again when
+/// it is writable. SENDQ_MORE: flush again soon. SENDQ_RESUME: what waits has fallen to low.
+/// -EINVAL: q is NULL. -EBUSY: another thread is flushing it; nothing happened.
+/// Another -errno is the end of the connection, such as -EPIPE or -ECONNRESET (the peer is gone),
+/// -EBADF (fd is closed), -ENOTSOCK (fd is a file or a pipe): everything that waits has been
+/// discarded when the call returns, and later appends and flushes give the same error. A socket that
+/// is not connected gives -EPIPE or -ENOTCONN. See send(2).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_flush(q: *mut sendq_t, fd: sendq_fd_t, max_bytes: usize) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with_told(q, |q| flush(q, &mut Socket::new(fd), max_bytes)) }
+}
+
+/// Fills up to iovcnt entries of iov with what waits, oldest first, and returns how many were filled:
+/// for a host with its own way of writing, which then calls sendq_consume. What was peeked stays
+/// where it is until it is consumed, flushed, discarded, freed, or the connection fails; appending does
+/// not move it. So a thread-safe queue is peeked by the thread that also flushes. A queue that has failed
+/// has nothing to show. Part of a file
+/// has no address: the pieces end before it, and at its turn there are none.
+///
+/// -EINVAL: q is NULL, iovcnt is negative, or iov is NULL and iovcnt is not 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_peek(q: *const sendq_t, iov: *mut Piece, iovcnt: c_int) -> c_int {
+    let room = usize::try_from(iovcnt);
+    let mut filled = 0;
+    let peek = |q: &sendq_t| {
+        let room = room.map_err(|_| Errno::INVALID)?;
+        if iov.is_null() && room > 0 {
+            return Err(Errno::INVALID);
+        }
+        q.lend(|queue, _| {
+            for (i, piece) in queue.pieces().take(room).enumerate() {
+                // SAFETY: the caller's array has room for iovcnt entries, and i is below that.
+                unsafe { iov.add(i).write(piece) };
+                filled += 1;
+            }
+        });
+        Ok(Hints::NONE)
+    };
+    // SAFETY: NULL or the caller's live queue.
+    match unsafe { with(q, peek) } {
+        0 => filled,
+        error => error,
+    }
+}
+
+/// The host has sent the first bytes bytes that wait by its own means: they are gone, and count as
+/// sent.
+///
+/// Hint: SENDQ_RESUME.
+/// -EINVAL: q is NULL, or fewer wait; nothing is consumed. -EBUSY: another thread is flushing it.
+/// Another -errno: the connection has failed with it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_consume(q: *mut sendq_t, bytes: usize) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    if let Some((queue, pool)) = unsafe { confined(q) }
+        && let Some(gone) = queue.consume_at_once(pool, bytes as u64)
+    {
+        // An exception from a callback ends the process at this function.
+        match gone {
+            Some(gone) => gone.tell(),
+            // SAFETY: not NULL.
+            None if queue.has_gone() => unsafe { tell(q) },
+            None => (),
+        }
+        return 0;
+    }
+    // SAFETY: the same.
+    unsafe { consume_at_length(q, bytes) }
+}
+
+/// sendq_consume in every case.
+///
+/// # Safety
+/// As for sendq_consume.
+#[inline(never)]
+unsafe fn consume_at_length(q: *mut sendq_t, bytes: usize) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with_told(q, |q| q.lend(|queue, pool| queue.consume(pool, bytes as u64))) }
+}
+
+/// Bytes that wait now. 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_queued_bytes(q: *const sendq_t) -> u64 {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { number(q, Queue::waiting) }
+}
+
+/// Bytes that have left, ever: flushed or consumed. Only grows. 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_sent_bytes(q: *const sendq_t) -> u64 {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { number(q, Queue::sent) }
+}
+
+/// 0, or the -errno that ended the connection. -ENOTRECOVERABLE: a bug in sendq was caught here; the
+/// queue is out of use, other queues are not. -EINVAL: q is NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_error(q: *const sendq_t) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, |q| q.lend(|queue, _| queue.failure().map_or(Ok(Hints::NONE), Err))) }
+}
+
+/// Other watermarks from now on, with 0 for the defaults (see sendq_config_t). What waits stays,
+/// also above a new max.
+///
+/// Hints: SENDQ_HIGH, when as much waits as the new high or more; SENDQ_RESUME, when what waits is at or
+/// below the new low after having been high.
+/// -EINVAL: q is NULL, low above high, or high above max; nothing is changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_set_watermarks(
+    q: *mut sendq_t,
+    low: u64,
+    high: u64,
+    max: u64,
+) -> c_int {
+    let set = |q: &sendq_t| {
+        let marks = Watermarks::new(low, high, max)?;
+        Ok(q.lend(|queue, _| queue.set_watermarks(marks)))
+    };
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, set) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_one_queue_and_no_other() {
+        let (mut hurt, mut other) = (null_mut(), null_mut());
+        // SAFETY: places for two queues, which live until they are freed below.
+        unsafe {
+            assert_eq!(sendq_new(null_mut(), std::ptr::null(), &mut hurt), 0);
+            assert_eq!(sendq_new(null_mut(), std::ptr::null(), &mut other), 0);
+            assert_eq!(sendq_append(hurt, c"lost".as_ptr().cast(), 4), SENDQ_WAKE);
+
+            let panics = |q: &sendq_t| q.lend(|_, _| panic!("injected"));
+            assert_eq!(with(hurt, panics), -libc::ENOTRECOVERABLE);
+            assert_eq!(sendq_error(hurt), -libc::ENOTRECOVERABLE);
+            assert_eq!(sendq_queued_bytes(hurt), 0);
+            assert_eq!(sendq_append(hurt, c"more".as_ptr().cast(), 4), -libc::ENOTRECOVERABLE);
+
+            assert_eq!(sendq_append(other, c"fine".as_ptr().cast(), 4), SENDQ_WAKE);
+            assert_eq!(sendq_consume(other, 4), 0);
+            sendq_free(hurt);
+            sendq_free(other);
+        }
+    }
+}

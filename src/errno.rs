@@ -1,0 +1,70 @@
+//! The errors that every layer speaks: the platform's errno numbers.
+
+use libc::c_int;
+use std::num::NonZero;
+
+/// A positive errno. The C ABI returns it negated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(NonZero<c_int>);
+
+/// What a fallible step gives.
+pub type Result<T> = core::result::Result<T, Errno>;
+
+impl Errno {
+    /// An argument is not acceptable.
+    pub const INVALID: Errno = Errno::known(libc::EINVAL);
+    /// The machine has no memory left.
+    pub const NO_MEMORY: Errno = Errno::known(libc::ENOMEM);
+    /// A cap or a budget is spent.
+    pub const NO_BUFFERS: Errno = Errno::known(libc::ENOBUFS);
+    /// The stream has ended: closed by the host, or by its peer.
+    pub const PIPE: Errno = Errno::known(libc::EPIPE);
+    /// A signal came first.
+    pub const INTERRUPTED: Errno = Errno::known(libc::EINTR);
+    /// A flush is under way, or memory is reserved.
+    pub const BUSY: Errno = Errno::known(libc::EBUSY);
+    /// It is so already.
+    pub const ALREADY: Errno = Errno::known(libc::EALREADY);
+    /// Discarded by the host.
+    pub const CANCELED: Errno = Errno::known(libc::ECANCELED);
+    /// A file ended before what was promised of it.
+    pub const IO: Errno = Errno::known(libc::EIO);
+    /// A number is too large for what it counts.
+    pub const OVERFLOW: Errno = Errno::known(libc::EOVERFLOW);
+    /// A configuration asks for what this version does not know.
+    pub const TOO_BIG: Errno = Errno::known(libc::E2BIG);
+    /// sendq itself failed.
+    pub const NOT_RECOVERABLE: Errno = Errno::known(libc::ENOTRECOVERABLE);
+
+    const fn known(errno: c_int) -> Errno {
+        match NonZero::new(errno) {
+            Some(errno) => Errno(errno),
+            None => panic!("no errno is 0"),
+        }
+    }
+
+    /// The error that `errno` numbers; a number that is none counts as unrecoverable.
+    pub fn new(errno: c_int) -> Errno {
+        match NonZero::new(errno) {
+            Some(errno) if errno.get() > 0 => Errno(errno),
+            _ => Errno::NOT_RECOVERABLE,
+        }
+    }
+
+    /// The error of the system call that has just failed on this thread.
+    pub fn last() -> Errno {
+        Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    }
+
+    /// As the C ABI returns it.
+    pub fn negated(self) -> c_int {
+        -self.0.get()
+    }
+
+    /// The sink is full for now: nothing failed, waiting mends it. The kernel reports its own
+    /// memory shortage as ENOBUFS or ENOMEM (send(2)), which passes like a full socket does.
+    pub fn is_transient(self) -> bool {
+        let again = [libc::EAGAIN, libc::EWOULDBLOCK].contains(&self.0.get());
+        again || self == Errno::NO_BUFFERS || self == Errno::NO_MEMORY
+    }
+}

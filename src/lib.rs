@@ -1,0 +1,42 @@
+//! sendq: the output half of a connection, for C and C++ servers.
+//!
+//! A host gives bytes to a queue; a flush hands them to a sink, in order, with as few system calls
+//! as possible. The C ABI in [`capi`] is the product; its manual is `include/sendq/sendq.h`. The
+//! rest is the house behind it, from the roof down (arrows run downward only):
+//!
+//! ```text
+//!   capi/       every extern "C" function, one file per handle
+//!     boundary    NULL, panics, locks: what stands between C and the core
+//!   flush       moves bytes from a queue to a sink, under a budget
+//!     sink/       where bytes go: socket
+//!     queue       what waits, in order: append, borrow, reserve, cork, peek, consume
+//!       pressure    watermarks and the hard cap
+//!       pool        which chunks are free, and the byte budget
+//!         chunk       blocks of memory that the stream is written on, and chains of them
+//!           segment     one run of bytes, and who must be told when it is gone
+//!         errno       the errors all of them speak
+//! ```
+//!
+//! The laws, each with a test that can fail (`tests/`):
+//!
+//! 1. The bytes that leave are the bytes appended, in order, each once.
+//! 2. Exactly one release for every accepted borrowed piece.
+//! 3. All or nothing: no append is ever half taken.
+//! 4. No lost wake-up, no spin: if bytes wait, some hint told the host what will move them.
+//! 5. Bounded: memory per queue, memory per pool and work per call have limits that hold.
+//! 6. A drained queue holds no chunk.
+//! 7. appended = sent + discarded + waiting, at any moment.
+//!
+//! `unsafe` lives in `capi`, `sink`, `chunk` and `segment`, and nowhere else.
+
+#![deny(unsafe_code)]
+
+pub mod capi;
+pub mod chunk;
+pub mod errno;
+pub mod flush;
+pub mod pool;
+pub mod pressure;
+pub mod queue;
+pub mod segment;
+pub mod sink;

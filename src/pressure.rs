@@ -1,0 +1,155 @@
+//! How much waits, and when that is too much: watermarks and the hard cap.
+
+use crate::errno::{Errno, Result};
+
+/// What a call tells the host to do next: bits that the C ABI returns as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hints(u32);
+
+impl Hints {
+    /// Nothing is left to do.
+    pub const NONE: Hints = Hints(0);
+    /// The queue was empty: see that a flush gets scheduled.
+    pub const WAKE: Hints = Hints(1);
+    /// At or over the high watermark: pause the producer.
+    pub const HIGH: Hints = Hints(2);
+    /// Bytes remain, the sink takes no more.
+    pub const BLOCKED: Hints = Hints(4);
+    /// Bytes remain, the budget of the call is spent.
+    pub const MORE: Hints = Hints(8);
+    /// Fell to the low watermark after having been high.
+    pub const RESUME: Hints = Hints(16);
+
+    /// As the C ABI returns them.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Without `other`.
+    pub fn without(self, other: Hints) -> Hints {
+        Hints(self.0 & !other.0)
+    }
+
+    #[inline]
+    fn when(self, condition: bool) -> Hints {
+        Hints(self.0 * u32::from(condition))
+    }
+}
+
+impl std::ops::BitOr for Hints {
+    type Output = Hints;
+    fn bitor(self, other: Hints) -> Hints {
+        Hints(self.0 | other.0)
+    }
+}
+
+impl std::ops::BitOrAssign for Hints {
+    fn bitor_assign(&mut self, other: Hints) {
+        *self = *self | other;
+    }
+}
+
+/// No cap: half the range, so that a sum of two counts never wraps around.
+const UNBOUNDED: u64 = i64::MAX as u64;
+
+/// The high watermark unless the configuration says otherwise.
+pub const HIGH_BYTES: u64 = 1024 * 1024;
+
+/// When to pause, when to go on, when to refuse. `low <= high <= max`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    low: u64,
+    high: u64,
+    max: u64,
+}
+
+impl Watermarks {
+    /// 0 means the default: no cap, 1 MiB (or the cap, if that is less), and half of high.
+    ///
+    /// INVALID: low is above high, or high above max.
+    pub fn new(low: u64, high: u64, max: u64) -> Result<Watermarks> {
+        let max = if max == 0 { UNBOUNDED } else { max.min(UNBOUNDED) };
+        let high = if high == 0 { HIGH_BYTES.min(max) } else { high };
+        let low = if low == 0 { high / 2 } else { low };
+        if low <= high && high <= max {
+            Ok(Watermarks { low, high, max })
+        } else {
+            Err(Errno::INVALID)
+        }
+    }
+}
+
+/// How much waits, held against the watermarks.
+pub struct Pressure {
+    waiting: u64,
+    marks: Watermarks,
+    /// The high watermark was reached, and the low one not since.
+    high: bool,
+}
+
+impl Pressure {
+    /// Nothing waits.
+    pub fn new(marks: Watermarks) -> Pressure {
+        Pressure { waiting: 0, marks, high: false }
+    }
+
+    /// Bytes that wait.
+    #[inline]
+    pub fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    /// The high watermark was reached, and the low one not since.
+    #[inline]
+    pub fn is_high(&self) -> bool {
+        self.high
+    }
+
+    /// `len` more bytes stay within the cap.
+    #[inline]
+    pub fn admits(&self, len: u64) -> bool {
+        // What waits may be above a cap that was lowered.
+        len <= self.marks.max.saturating_sub(self.waiting)
+    }
+
+    /// `len` more bytes stay below the high watermark, and with it below the cap: nothing to tell.
+    #[inline]
+    pub fn stays_low(&self, len: u64) -> bool {
+        // Both are at most i64::MAX: memory, files and caps are. Their sum does not overflow.
+        self.waiting + len < self.marks.high
+    }
+
+    /// `len` bytes came, and [`Pressure::stays_low`] held.
+    #[inline]
+    pub fn rise_low(&mut self, len: u64) {
+        self.waiting += len;
+    }
+
+    /// `len > 0` bytes came: WAKE when they are the first, HIGH at or over the mark.
+    #[inline]
+    pub fn rise(&mut self, len: u64) -> Hints {
+        let before = self.waiting;
+        self.waiting = before + len;
+        let high = self.waiting >= self.marks.high;
+        self.high |= high;
+        Hints::WAKE.when(before == 0) | Hints::HIGH.when(high)
+    }
+
+    /// `len` bytes went: RESUME when this ends a time of being high.
+    #[inline]
+    pub fn fall(&mut self, len: u64) -> Hints {
+        self.waiting -= len;
+        let resume = self.high && self.waiting <= self.marks.low;
+        self.high &= !resume;
+        Hints::RESUME.when(resume)
+    }
+
+    /// Other watermarks from now on; what waits stays, also above the new cap. HIGH at or over the new
+    /// mark, RESUME when the new low mark ends a time of being high.
+    pub fn set_watermarks(&mut self, marks: Watermarks) -> Hints {
+        self.marks = marks;
+        let high = self.waiting >= marks.high;
+        self.high |= high;
+        Hints::HIGH.when(high) | self.fall(0)
+    }
+}

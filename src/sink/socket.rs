@@ -1,0 +1,136 @@
+//! A stream socket: `send(2)` for one piece, `sendmsg(2)` for several, `sendfile(2)` for files.
+
+#![allow(unsafe_code)]
+
+use super::Sink;
+use crate::errno::{Errno, Result};
+use crate::segment::Piece;
+use libc::{c_int, ssize_t};
+use std::mem::MaybeUninit;
+
+/// A connected stream socket of the host. Borrowed for one flush, never closed.
+pub struct Socket(c_int);
+
+/// Whatever the socket's own mode: never wait, never raise SIGPIPE (send(2)).
+const FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+impl Socket {
+    /// The socket `fd`. Any number will do: one that is no socket fails when written to.
+    pub fn new(fd: c_int) -> Socket {
+        Socket(fd)
+    }
+}
+
+impl Sink for Socket {
+    #[inline]
+    fn write(&mut self, pieces: &[Piece]) -> Result<usize> {
+        // One contiguous piece by send: the kernel copies in no iovec array (2-4 % of the call).
+        let taken: ssize_t = if let [piece] = pieces {
+            // SAFETY: a peeked piece is readable memory of that length.
+            unsafe { libc::send(self.0, piece.base().cast(), piece.len(), FLAGS) }
+        } else {
+            // SAFETY: msghdr is plain data for which all zeroes mean "none".
+            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+            message.msg_iov = pieces.as_ptr().cast_mut().cast();
+            message.msg_iovlen = pieces.len() as _;
+            // SAFETY: pieces are laid out as iovecs, and each is readable memory of its length.
+            // sendmsg only reads them.
+            unsafe { libc::sendmsg(self.0, &message, FLAGS) }
+        };
+        usize::try_from(taken).map_err(|_| Errno::last())
+    }
+
+    fn send_file(&mut self, fd: c_int, offset: u64, len: usize) -> Result<usize> {
+        #[cfg(target_os = "linux")]
+        match sendfile(self.0, fd, offset, len) {
+            // Not a file that can be mapped, an offset that it cannot have, or a socket that would
+            // wait: the long way will do, or finds the right error.
+            Err(errno) if errno == Errno::INVALID || errno == Errno::OVERFLOW => {}
+            outcome => return outcome,
+        }
+        self.read_and_send(fd, offset, len)
+    }
+}
+
+/// Bytes of a file that are read at a time where sendfile(2) does not serve.
+const READ_BYTES: usize = 16 * 1024;
+
+impl Socket {
+    fn read_and_send(&mut self, fd: c_int, offset: u64, len: usize) -> Result<usize> {
+        let mut room = [MaybeUninit::<u8>::uninit(); READ_BYTES];
+        let mut taken = 0;
+        while taken < len {
+            let want = READ_BYTES.min(len - taken);
+            let at = (offset + taken as u64) as libc::off_t;
+            // SAFETY: `want` bytes of room; whatever fd is, pread checks it.
+            let read = unsafe { libc::pread(fd, room.as_mut_ptr().cast(), want, at) };
+            let outcome = match usize::try_from(read) {
+                Err(_) => Err(Errno::last()),
+                Ok(0) => Err(Errno::IO),
+                Ok(read) => {
+                    let piece = Piece::new(room.as_ptr().cast(), read);
+                    self.write(&[piece]).map(|sent| (sent, read))
+                }
+            };
+            match outcome {
+                Ok((sent, read)) => {
+                    taken += sent;
+                    if sent < read {
+                        break;
+                    }
+                }
+                // What was sent counts; the next call meets the error again.
+                Err(_) if taken > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(taken)
+    }
+}
+
+/// sendfile(2), which knows no MSG_DONTWAIT and no MSG_NOSIGNAL: so it is only called on a socket
+/// that does not wait (else INVALID), and with SIGPIPE held back for the time of the call.
+#[cfg(target_os = "linux")]
+fn sendfile(socket: c_int, fd: c_int, offset: u64, len: usize) -> Result<usize> {
+    // SAFETY: fcntl checks the descriptor.
+    let mode = unsafe { libc::fcntl(socket, libc::F_GETFL) };
+    if mode < 0 {
+        return Err(Errno::last());
+    }
+    if mode & libc::O_NONBLOCK == 0 {
+        return Err(Errno::INVALID);
+    }
+    without_sigpipe(|| {
+        let mut at = offset as libc::off_t;
+        // SAFETY: sendfile checks the descriptors and writes only to `at`.
+        match usize::try_from(unsafe { libc::sendfile(socket, fd, &mut at, len) }) {
+            Err(_) => Err(Errno::last()),
+            Ok(0) => Err(Errno::IO),
+            Ok(taken) => Ok(taken),
+        }
+    })
+}
+
+/// Runs `call` with SIGPIPE blocked on this thread, and takes the one it raised, if any, away.
+#[cfg(target_os = "linux")]
+fn without_sigpipe(call: impl FnOnce() -> Result<usize>) -> Result<usize> {
+    // SAFETY: sigset_t is plain data, filled by sigemptyset and sigpending before it is read; the
+    // mask is this thread's own and restored below. sigtimedwait takes a zero time: no waiting.
+    unsafe {
+        let mut pipe: libc::sigset_t = std::mem::zeroed();
+        let (mut before, mut pending) = (pipe, pipe);
+        libc::sigemptyset(&mut pipe);
+        libc::sigaddset(&mut pipe, libc::SIGPIPE);
+        libc::sigpending(&mut pending);
+        let was_pending = libc::sigismember(&pending, libc::SIGPIPE) == 1;
+        libc::pthread_sigmask(libc::SIG_BLOCK, &pipe, &mut before);
+        let outcome = call();
+        // Also after a success: the peer may have gone when a part was sent already.
+        if !was_pending {
+            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::sigtimedwait(&pipe, std::ptr::null_mut(), &now);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut());
+        outcome
+    }
+}

@@ -1,0 +1,441 @@
+/* The heap: every allocation that can fail does, in every operation; and how little is held when
+ * nothing waits.
+ *
+ * The allocator's functions are defined here, in front of the C library's, so that those of
+ * libsendq.so are caught too. */
+#include <malloc.h>
+
+#include "ledger.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__GLIBC__)
+
+int main(void) {
+    return 77; /* the allocator is the sanitizer's, or not that of glibc */
+}
+
+#else
+
+void* __libc_malloc(size_t size);
+void* __libc_calloc(size_t count, size_t size);
+void* __libc_realloc(void* old, size_t size);
+void* __libc_memalign(size_t alignment, size_t size);
+void __libc_free(void* memory);
+
+enum { BLOCK_HEADER = 8 };
+
+static uint64_t live_bytes;  /* what the allocator takes for all that is allocated */
+static uint64_t allocations; /* ever */
+static uint64_t fail_at;     /* fails when `allocations` gets there; 0: never */
+static bool failed;
+
+static void count(void* memory, bool allocated) {
+    if (memory != NULL) {
+        uint64_t size = malloc_usable_size(memory) + BLOCK_HEADER;
+        live_bytes += allocated ? size : -size;
+    }
+}
+
+static bool fails(void) {
+    allocations++;
+    if (fail_at == 0 || allocations != fail_at) {
+        return false;
+    }
+    failed = true;
+    errno = ENOMEM;
+    return true;
+}
+
+void* malloc(size_t size) {
+    void* memory = fails() ? NULL : __libc_malloc(size);
+    count(memory, true);
+    return memory;
+}
+
+void* calloc(size_t number, size_t size) {
+    void* memory = fails() ? NULL : __libc_calloc(number, size);
+    count(memory, true);
+    return memory;
+}
+
+void* realloc(void* old, size_t size) {
+    if (fails()) {
+        return NULL;
+    }
+    count(old, false);
+    void* memory = __libc_realloc(old, size);
+    count(memory != NULL ? memory : old, true);
+    return memory;
+}
+
+void* aligned_alloc(size_t alignment, size_t size) {
+    void* memory = fails() ? NULL : __libc_memalign(alignment, size);
+    count(memory, true);
+    return memory;
+}
+
+int posix_memalign(void** out, size_t alignment, size_t size) {
+    void* memory = aligned_alloc(alignment, size);
+    if (memory == NULL) {
+        return ENOMEM;
+    }
+    *out = memory;
+    return 0;
+}
+
+void free(void* memory) {
+    int saved = errno;
+    count(memory, false);
+    __libc_free(memory);
+    errno = saved;
+}
+
+static unsigned char bytes[1 << 20];
+
+static uint64_t from;    /* where in the test stream an operation goes on */
+static piece lent;       /* what it lends */
+static sendq_buf_t* buf; /* what it shares: the test stream */
+static int file;         /* holds the test stream, too */
+
+/* An operation that allocates; returns what sendq returned. */
+typedef int (*operation)(sendq_t* q);
+
+static int append_small(sendq_t* q) {
+    return sendq_append(q, bytes + from, 10);
+}
+
+static int append_large(sendq_t* q) {
+    return sendq_append(q, bytes + from, 10000);
+}
+
+static int append_vector(sendq_t* q) {
+    struct iovec iov[10];
+    for (size_t i = 0; i < 10; i++) {
+        iov[i] = (struct iovec){bytes + from + i * 700, 700};
+    }
+    return sendq_appendv(q, iov, 10);
+}
+
+static int reserve(sendq_t* q, size_t len) {
+    void* memory = bytes;
+    int result = sendq_reserve(q, len, &memory);
+    if (result < 0) {
+        CHECK(memory == NULL);
+        return result;
+    }
+    stream_fill(memory, from, len);
+    return sendq_commit(q, len);
+}
+
+static int reserve_small(sendq_t* q) {
+    return reserve(q, 10);
+}
+
+static int reserve_large(sendq_t* q) {
+    return reserve(q, 20000);
+}
+
+static int borrow(sendq_t* q) {
+    return piece_append(q, &lent, bytes + from, 10000);
+}
+
+static int borrow_little(sendq_t* q) {
+    return piece_append(q, &lent, bytes + from, 40); /* copied */
+}
+
+static int share(sendq_t* q) {
+    return sendq_append_buf(q, buf, from, 10000);
+}
+
+static int send_file(sendq_t* q) {
+    return piece_append_file(q, &lent, file, from, 10000);
+}
+
+static int notify(sendq_t* q) {
+    return piece_notify(q, &lent);
+}
+
+/* Two appends that are held back: both or none. */
+static int corked(sendq_t* q) {
+    CHECK_IS(sendq_cork(q), 0);
+    int first = piece_append(q, &lent, bytes + from, 500);
+    if (first < 0) {
+        CHECK_IS(sendq_rollback(q), 0);
+        return first;
+    }
+    int second = sendq_append(q, bytes + from + 500, 5000);
+    CHECK_IS(lent.times, 0);
+    if (second < 0) {
+        CHECK_IS(sendq_rollback(q), 0);
+        CHECK_IS(lent.reason, -ECANCELED);
+        lent.times--;
+        return second;
+    }
+    CHECK(sendq_uncork(q) >= 0);
+    return second;
+}
+
+/* What was lent is released after the operation's bytes have left, if it was accepted. */
+static void check_lent(operation run, bool accepted) {
+    bool lends =
+        run == borrow || run == borrow_little || run == send_file || run == notify || run == corked;
+    CHECK_IS(lent.times, accepted && lends);
+}
+
+/* Runs the operation with its first, second, ... allocation failing until none is left to fail,
+ * on a queue in which `waiting` bytes wait and with chunks that are kept in the pool or not. */
+static void fail_each(operation run, size_t waiting, uint64_t keep_bytes) {
+    sendq_pool_t* pool =
+        new_pool((sendq_pool_config_t){.chunk_bytes = 1024, .keep_bytes = keep_bytes});
+    for (uint64_t nth = 1;; nth++) {
+        sendq_t* q = new_borrower(pool, 100);
+        from = waiting;
+        lent = (piece){0};
+        CHECK_IS(sendq_append(q, bytes, waiting), waiting ? SENDQ_WAKE : 0);
+        uint64_t live_before = live_bytes;
+        failed = false;
+        fail_at = allocations + nth;
+        int result = run(q);
+        fail_at = 0;
+        if (failed) {
+            CHECK_IS(result, -ENOMEM);
+            CHECK_IS(sendq_queued_bytes(q), waiting);
+            CHECK_IS(sendq_error(q), 0);
+            CHECK_IS(lent.times, 0);
+            CHECK(keep_bytes > 1 || live_bytes == live_before);
+        } else {
+            CHECK(result >= 0);
+            CHECK(run == notify || sendq_queued_bytes(q) > waiting);
+        }
+        check_delivers(q, 0);
+        check_usable(q);
+        check_lent(run, !failed);
+        sendq_free(q);
+        if (!failed) {
+            break;
+        }
+        CHECK(nth < 1000);
+    }
+    sendq_pool_free(pool);
+}
+
+/* The same with a pool whose budget is more each time, until it is enough. */
+static void spend_each(operation run, size_t waiting) {
+    int result = -ENOBUFS;
+    for (uint64_t budget = 1200; result < 0; budget += 300) {
+        sendq_pool_t* pool =
+            new_pool((sendq_pool_config_t){.chunk_bytes = 1024, .max_bytes = budget});
+        sendq_t* q = new_borrower(pool, 100);
+        from = waiting;
+        lent = (piece){0};
+        CHECK_IS(sendq_append(q, bytes, waiting), waiting ? SENDQ_WAKE : 0);
+        uint64_t before = allocations;
+        result = run(q);
+        if (result < 0) {
+            CHECK_IS(result, -ENOBUFS);
+            CHECK_IS(sendq_queued_bytes(q), waiting);
+            CHECK_IS(lent.times, 0);
+            CHECK(allocations - before < 100);
+        }
+        check_delivers(q, 0);
+        check_usable(q);
+        check_lent(run, result >= 0);
+        sendq_free(q);
+        sendq_pool_free(pool);
+        CHECK(budget < 100000);
+    }
+}
+
+static void appends_fail(void) {
+    static const operation operations[] = {
+        append_small,  append_large, append_vector, reserve_small, reserve_large, borrow,
+        borrow_little, share,        send_file,     notify,        corked};
+    static const size_t waiting[] = {0, 100, 1000}; /* with room behind it, and with too little */
+    uint64_t live_before = live_bytes;
+    for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
+        for (size_t j = 0; j < sizeof waiting / sizeof *waiting; j++) {
+            fail_each(operations[i], waiting[j], 1);
+            fail_each(operations[i], waiting[j], 8192);
+            spend_each(operations[i], waiting[j]);
+        }
+    }
+    CHECK_IS(live_bytes, live_before);
+}
+
+static void handles_fail(void) {
+    uint64_t live_before = live_bytes;
+    sendq_pool_t* pool = (sendq_pool_t*)bytes;
+    sendq_t* q = (sendq_t*)bytes;
+    fail_at = allocations + 1;
+    CHECK_IS(sendq_pool_new(NULL, &pool), -ENOMEM);
+    CHECK(pool == NULL);
+    fail_at = allocations + 1;
+    CHECK_IS(sendq_new(NULL, NULL, &q), -ENOMEM);
+    CHECK(q == NULL);
+    fail_at = 0;
+
+    CHECK_IS(sendq_pool_new(NULL, &pool), 0);
+    fail_at = allocations + 1;
+    CHECK_IS(sendq_new(pool, NULL, &q), -ENOMEM);
+    CHECK(q == NULL);
+    fail_at = 0;
+
+    int result = -ENOMEM;
+    for (uint64_t nth = 1; result < 0; nth++) {
+        sendq_buf_t* copy = (sendq_buf_t*)bytes;
+        fail_at = allocations + nth;
+        result = sendq_buf_copy(pool, bytes, 1000, &copy);
+        fail_at = 0;
+        CHECK(result == 0 || result == -ENOMEM);
+        CHECK(nth > 1 || result < 0); /* it takes one at least */
+        CHECK((result == 0) == (copy != NULL));
+        sendq_buf_unref(copy);
+    }
+    sendq_buf_t* wrapped = (sendq_buf_t*)bytes;
+    lent = (piece){0};
+    fail_at = allocations + 1;
+    CHECK_IS(sendq_buf_wrap(pool, bytes, 1000, piece_release, &lent, &wrapped), -ENOMEM);
+    fail_at = 0;
+    CHECK(wrapped == NULL);
+    CHECK_IS(lent.times, 0);
+    sendq_pool_free(pool);
+    CHECK_IS(live_bytes, live_before);
+}
+
+/* What takes memory nowhere: sending, dropping and ending must work when there is none. */
+static void nothing_else_allocates(void) {
+    sendq_t* q = new_borrower(NULL, 100);
+    sendq_t* other = new_borrower(NULL, 100);
+    ends e = ends_unix();
+    struct iovec iov[4];
+    piece pieces[4];
+    CHECK(sendq_append(other, bytes, 10000) >= 0);
+    CHECK(piece_append(other, &pieces[0], bytes, 10000) >= 0);
+    CHECK(piece_append_file(other, &pieces[1], file, 0, 10000) >= 0);
+    CHECK(piece_notify(other, &pieces[2]) >= 0);
+    CHECK(sendq_append(q, bytes, 100000) >= 0);
+    CHECK(sendq_append_buf(q, buf, 0, 10000) >= 0);
+    uint64_t before = allocations;
+    CHECK(sendq_flush(q, e.queue, 50000) >= 0);
+    CHECK(sendq_peek(q, iov, 4) > 0);
+    CHECK(sendq_consume(q, 10000) >= 0);
+    CHECK(sendq_set_watermarks(q, 1, 2, 0) >= 0);
+    CHECK(sendq_splice(q, other) >= 0);
+    CHECK_IS(sendq_cork(q), 0);
+    CHECK(sendq_uncork(q) >= 0);
+    CHECK_IS(sendq_cork(q), 0);
+    CHECK(sendq_rollback(q) >= 0);
+    CHECK(sendq_flush(q, e.queue, 60000) >= 0);
+    CHECK(sendq_discard(q) >= 0);
+    CHECK_IS(pieces[1].times, 1);
+    CHECK_IS(pieces[2].times, 1);
+    CHECK_IS(sendq_close(q), 0);
+    close(e.peer);
+    sendq_free(q);
+    sendq_free(other);
+    CHECK_IS(allocations, before);
+    close(e.queue);
+}
+
+/* 192 bytes for a queue in which nothing waits, and no chunk. */
+static void idle(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.keep_bytes = 1});
+    uint64_t before = live_bytes;
+    sendq_t* q = new_queue(pool, NULL);
+    CHECK(live_bytes - before <= 192);
+    CHECK(sendq_append(q, bytes, sizeof bytes) >= 0);
+    CHECK(live_bytes - before > sizeof bytes);
+    check_delivers(q, 0);
+    CHECK(live_bytes - before <= 192);
+    sendq_free(q);
+    CHECK_IS(live_bytes, before);
+    sendq_pool_free(pool);
+}
+
+static void nothing(void* arg, const void* data, size_t len, int reason) {
+    (void)arg, (void)data, (void)len, (void)reason;
+}
+
+/* 1 MiB waits as references of 100 bytes: they take no more than a half of that. */
+static void many_references(void) {
+    enum { PIECE = 100, PIECES = (1 << 20) / PIECE };
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.keep_bytes = 1});
+    sendq_t* q = new_borrower(pool, 1);
+    uint64_t before = live_bytes;
+    for (size_t i = 0; i < PIECES; i++) {
+        CHECK(sendq_append_ref(q, bytes + i * PIECE, PIECE, nothing, NULL) >= 0);
+    }
+    CHECK(live_bytes - before <= PIECES * PIECE / 2);
+    check_delivers(q, 0);
+    CHECK_IS(live_bytes, before);
+    sendq_free(q);
+    sendq_pool_free(pool);
+}
+
+static void steady_state(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    sendq_t* q = new_queue(pool, NULL);
+    uint64_t before = 0;
+    for (int i = 0; i < 10000; i++) {
+        if (i == 1) {
+            before = allocations; /* the first chunk is there */
+        }
+        CHECK_IS(sendq_append(q, bytes, 24), SENDQ_WAKE);
+        CHECK_IS(sendq_append(q, bytes, 10000), 0);
+        CHECK_IS(piece_append(q, &lent, bytes, 10000), 0);
+        CHECK_IS(sendq_append_buf(q, buf, 0, 10000), 0);
+        CHECK_IS(sendq_notify(q, nothing, NULL), 0);
+        CHECK_IS(sendq_consume(q, 30024), 0);
+        CHECK_IS(lent.times, 1);
+    }
+    CHECK_IS(allocations, before);
+    sendq_free(q);
+    sendq_pool_free(pool);
+}
+
+/* After a burst the pool keeps keep_bytes, and the queues 192 each. */
+static void burst(void) {
+    enum { QUEUES = 1000, EACH = 256 << 10, KEEP = 512 << 10, SLACK = 4096 };
+    static sendq_t* queues[QUEUES];
+    uint64_t before = live_bytes;
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.keep_bytes = KEEP});
+    for (int i = 0; i < QUEUES; i++) {
+        queues[i] = new_queue(pool, NULL);
+        CHECK_IS(sendq_append(queues[i], bytes, EACH), SENDQ_WAKE);
+    }
+    for (int i = 0; i < QUEUES; i++) {
+        CHECK_IS(sendq_consume(queues[i], EACH), 0);
+    }
+    CHECK(live_bytes - before <= KEEP + QUEUES * 192 + SLACK);
+    for (int i = 0; i < QUEUES; i++) {
+        sendq_free(queues[i]);
+    }
+    CHECK(live_bytes - before <= KEEP + SLACK);
+    sendq_pool_free(pool);
+    CHECK_IS(live_bytes, before);
+}
+
+int main(void) {
+    sendq_free(new_queue(NULL, NULL));
+    if (allocations == 0) {
+        return 77; /* valgrind puts its own in front of these */
+    }
+    stream_fill(bytes, 0, sizeof bytes);
+    CHECK_IS(sendq_buf_wrap(NULL, bytes, sizeof bytes, NULL, NULL, &buf), 0);
+    FILE* stream = tmpfile();
+    CHECK(stream != NULL);
+    CHECK_IS(fwrite(bytes, sizeof bytes, 1, stream), 1);
+    CHECK_IS(fflush(stream), 0);
+    file = fileno(stream);
+    handles_fail();
+    appends_fail();
+    nothing_else_allocates();
+    idle();
+    many_references();
+    steady_state();
+    burst();
+    sendq_buf_unref(buf);
+    CHECK_IS(fclose(stream), 0);
+    return 0;
+}
+
+#endif

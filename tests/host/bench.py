@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""The server's CPU time per response with each output path, measured in pairs.
+
+In each round every path serves the same load, one right after the other, and is compared with the
+first path in that round. "noise" is that first path against itself, one round later."""
+
+import argparse
+import json
+import re
+import statistics
+import sys
+
+from daemon import OUTPUTS
+from measure import Bench, Load, UnhappyClient
+from table import print_table
+
+KIB, MIB = 1 << 10, 1 << 20
+REQUESTS = {
+    (100, 1): 150_000,
+    (100, 16): 1_500_000,
+    (16 * KIB, 1): 100_000,
+    (16 * KIB, 16): 160_000,
+    (MIB, 1): 4_000,
+    (MIB, 16): 8_000,
+}
+QUICK_PART = 3  # a quick run asks for a third, and leaves out the many connections
+# A connection with large values takes several times one: in the server, and in the sockets.
+VALUES_IN_MEMORY = 8
+
+
+def loads(quick):
+    for connections in (64,) if quick else (64, 1000):
+        for (value, depth), requests in REQUESTS.items():
+            requests = requests // QUICK_PART if quick else requests
+            load = Load(value, connections, depth, max(requests, connections * depth))
+            if VALUES_IN_MEMORY * value * connections < free_memory():
+                yield load
+            else:
+                print(f"{load}: left out, for lack of memory", file=sys.stderr)
+
+
+def free_memory():
+    """In bytes."""
+    with open("/proc/meminfo") as meminfo:
+        return int(re.search(r"MemAvailable:\s+(\d+)", meminfo.read())[1]) * KIB
+
+
+def measure(bench, load, rounds):
+    base, *others = OUTPUTS
+    cpu = {output: [] for output in OUTPUTS}
+    for _ in range(rounds):
+        for output in OUTPUTS:
+            cpu[output].append(bench.run(output, load)["server_cpu_us_per_response"])
+    return {
+        "cpu_us": {output: statistics.median(cpu[output]) for output in OUTPUTS},
+        "ratio": {output: spread(ratios(cpu[output], cpu[base])) for output in others},
+        "noise": spread(ratios(cpu[base][1:], cpu[base])),
+        "system_calls": {output: bench.system_calls(output, load) for output in OUTPUTS},
+    }
+
+
+def ratios(these, those):
+    return [this / that for this, that in zip(these, those)]
+
+
+def spread(values):
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def rows(results):
+    for load, figures in results.items():
+        for output in OUTPUTS:
+            first = output == OUTPUTS[0]
+            calls = figures["system_calls"][output]
+            ratio = figures["noise"] if first else figures["ratio"][output]
+            yield (
+                load if first else "",
+                output,
+                f"{figures['cpu_us'][output]:.3f}",
+                "noise" if first else f"{ratio['median']:.3f}",
+                f"{ratio['min']:.2f}-{ratio['max']:.2f}",
+                "not counted" if calls is None else f"{calls:.2f}",
+            )
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bin", required=True, help="the folder of mcbpd and mcload")
+    parser.add_argument("--json", help="write the figures to this file, too")
+    parser.add_argument("--quick", action="store_true", help="fewer loads, and shorter")
+    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
+    options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("the noise takes two rounds to show")
+    bench = Bench(options.bin)
+    results = {}
+    for load in loads(options.quick):
+        print(f"{load} ...", file=sys.stderr, flush=True)
+        try:
+            results[str(load)] = measure(bench, load, options.rounds)
+        except UnhappyClient as error:
+            print(f"FAILED: {error}", file=sys.stderr)
+            return 1
+    head = ("load", "output path", "CPU us/response", "ratio", "min-max", "system calls/response")
+    print_table(head, list(rows(results)), left=2)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(results, file, indent=2)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Starts the daemon on a free port and ends it again."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+
+import mcbp
+
+OUTPUTS = ("sendmsg", "sendq-copy", "sendq-ref")
+START_SECONDS = 30  # valgrind takes its time
+STOP_SECONDS = 30
+
+
+class Daemon:
+    def __init__(self, output, *options, program=None, prefix=()):
+        program = program or os.environ["MCBPD"]
+        self.output = output
+        command = [*prefix, program, f"--output={output}", *options]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        try:
+            self.port = self._read_port(output)
+            with mcbp.connect(self.port) as sock:
+                # Not the process started here if a tracer comes first.
+                self.pid = int(mcbp.stats(sock)["pid"])
+        except BaseException:
+            self._process.kill()
+            self._reap()
+            raise
+
+    def _read_port(self, output):
+        if not select.select([self._process.stdout], [], [], START_SECONDS)[0]:
+            raise TimeoutError("the daemon does not say that it listens")
+        line = self._process.stdout.readline().decode()
+        match = re.fullmatch(rf"mcbpd listening on 127\.0\.0\.1:(\d+) output={output}\n", line)
+        if not match:
+            raise RuntimeError(f"the daemon says {line!r}")
+        return int(match[1])
+
+    def _reap(self):
+        self._process.stdout.close()
+        return self._process.wait()
+
+    def is_alive(self):
+        return self._process.poll() is None
+
+    def peak_memory(self):
+        """In bytes."""
+        with open(f"/proc/{self.pid}/status") as status:
+            return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) * 1024
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def stop(self):
+        """Returns the exit status; a daemon that does not stop is killed and a failure."""
+        if self.is_alive():
+            os.kill(self.pid, signal.SIGTERM)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.kill(self.pid, signal.SIGKILL)
+            self._process.kill()
+        return self._reap()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, exception_type, *_):
+        status = self.stop()
+        if status != 0 and exception_type is None:
+            raise RuntimeError(f"the daemon ended with {status}")

@@ -1,0 +1,109 @@
+#include "options.h"
+
+#include <arpa/inet.h>
+
+#include <charconv>
+#include <limits>
+#include <string_view>
+
+#include "output.h"
+
+namespace mcbpd {
+namespace {
+
+constexpr size_t kMaxThreads = 256;
+// The length of a body, which is more than the value, has 32 bits.
+constexpr size_t kMaxMaxItem = size_t{1} << 30;
+constexpr double kMaxSeconds = 3600;
+
+size_t number(std::string_view name, std::string_view text, size_t min, size_t max) {
+    size_t value = 0;
+    const char* end = text.data() + text.size();
+    const auto result = std::from_chars(text.data(), end, value);
+    if (result.ec != std::errc() || result.ptr != end || value < min || value > max) {
+        throw BadOption(std::string(name) + " takes a number from " + std::to_string(min) + " to " +
+                        std::to_string(max));
+    }
+    return value;
+}
+
+std::chrono::duration<double> seconds(std::string_view name, std::string_view text) {
+    double value = 0;
+    const char* end = text.data() + text.size();
+    const auto result = std::from_chars(text.data(), end, value);
+    // So that no NaN gets through.
+    const bool in_range = value >= 0 && value <= kMaxSeconds;
+    if (result.ec != std::errc() || result.ptr != end || !in_range) {
+        throw BadOption(std::string(name) + " takes a number of seconds, an hour at most");
+    }
+    return std::chrono::duration<double>(value);
+}
+
+std::string joined_names() {
+    std::string joined;
+    for (const std::string_view name : OutputPaths::names()) {
+        joined += joined.empty() ? "" : "|";
+        joined += name;
+    }
+    return joined;
+}
+
+std::string output_name(std::string_view text) {
+    for (const std::string_view name : OutputPaths::names()) {
+        if (name == text) {
+            return std::string(name);
+        }
+    }
+    throw BadOption("--output takes " + joined_names());
+}
+
+std::string address(std::string_view text) {
+    std::string address(text);
+    in_addr parsed{};
+    if (inet_pton(AF_INET, address.c_str(), &parsed) != 1) {
+        throw BadOption("--listen takes an IPv4 address");
+    }
+    return address;
+}
+
+void set(Options& options, std::string_view name, std::string_view text) {
+    if (name == "--listen") {
+        options.listen = address(text);
+    } else if (name == "--port") {
+        options.port = static_cast<uint16_t>(number(name, text, 0, UINT16_MAX));
+    } else if (name == "--threads") {
+        options.threads = number(name, text, 1, kMaxThreads);
+    } else if (name == "--output") {
+        options.output = output_name(text);
+    } else if (name == "--sndbuf") {
+        options.sndbuf = static_cast<int>(number(name, text, 0, std::numeric_limits<int>::max()));
+    } else if (name == "--teardown-timeout") {
+        options.teardown_timeout = seconds(name, text);
+    } else if (name == "--max-item") {
+        options.max_item = number(name, text, 1, kMaxMaxItem);
+    } else {
+        throw BadOption("unknown option " + std::string(name));
+    }
+}
+
+}  // namespace
+
+Options parse_options(int argc, char* const* argv) {
+    Options options;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view argument = argv[i];
+        const size_t equals = argument.find('=');
+        if (equals == std::string_view::npos) {
+            throw BadOption("expected --name=value, got " + std::string(argument));
+        }
+        set(options, argument.substr(0, equals), argument.substr(equals + 1));
+    }
+    return options;
+}
+
+std::string usage() {
+    return "usage: mcbpd [--listen=ADDRESS] [--port=N] [--threads=N] [--output=" + joined_names() +
+           "] [--sndbuf=BYTES] [--teardown-timeout=SECONDS] [--max-item=BYTES]\n";
+}
+
+}  // namespace mcbpd

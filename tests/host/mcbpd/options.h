@@ -1,0 +1,31 @@
+// The command line of mcbpd.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace mcbpd {
+
+struct Options {
+    std::string listen = "127.0.0.1";
+    uint16_t port = 0;  // 0: the kernel picks one
+    size_t threads = 1;
+    std::string output = "sendmsg";
+    int sndbuf = 0;  // of accepted sockets; 0: the kernel's default
+    std::chrono::duration<double> teardown_timeout{2};
+    size_t max_item = size_t{20} << 20;
+};
+
+class BadOption : public std::runtime_error {
+  public:
+    using std::runtime_error::runtime_error;
+};
+
+// Throws BadOption.
+Options parse_options(int argc, char* const* argv);
+std::string usage();
+
+}  // namespace mcbpd

@@ -1,0 +1,32 @@
+// sendq's reference mode: as the copy mode, but values are sent from the item.
+#include "output_sendq.h"
+
+namespace mcbpd {
+namespace {
+
+class SendqRefOutput final : public SendqOutput {
+  public:
+    using SendqOutput::SendqOutput;
+
+    void value(ItemPtr item) override {
+        const std::string_view bytes = item->value();
+        will_borrow(*item.get());
+        if (appended(
+                sendq_append_ref(queue(), bytes.data(), bytes.size(), give_back, item.get()))) {
+            item.release();  // sendq's now, or given back already; else it is dropped here
+        }
+    }
+
+  private:
+    static void give_back(void* item, const void* /*data*/, size_t /*bytes*/, int /*reason*/) {
+        ItemPtr::adopt(static_cast<Item*>(item));
+    }
+};
+
+}  // namespace
+
+std::unique_ptr<OutputPath> make_sendq_ref_path() {
+    return std::make_unique<SendqPath<SendqRefOutput>>();
+}
+
+}  // namespace mcbpd

@@ -1,0 +1,72 @@
+#include "control.h"
+
+#include <array>
+#include <stdexcept>
+
+#include "checker.h"
+#include "request.h"
+
+namespace mcload {
+
+using mcbp::Opcode;
+
+Control::Control(uint16_t port, double timeout) : socket_(port) {
+    const timeval limit = {static_cast<time_t>(timeout) + 1, 0};
+    setsockopt(socket_.fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(socket_.fd(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+}
+
+uint64_t Control::set(std::string_view value) {
+    std::array<char, 8> extras{};
+    mcbp::store32(extras.data(), kFlags);
+    send_all(encode(Opcode::set, {extras.data(), extras.size()}, kKey, value, 0));
+    return receive().header.cas;
+}
+
+Stats Control::stats() {
+    send_all(encode(Opcode::stat, {}, {}, {}, 0));
+    Stats stats;
+    for (Response response = receive(); !response.key().empty(); response = receive()) {
+        stats.emplace(response.key(), response.value());
+    }
+    return stats;
+}
+
+std::string_view Control::Response::key() const {
+    return std::string_view(body).substr(header.extras_bytes, header.key_bytes);
+}
+
+std::string_view Control::Response::value() const {
+    return std::string_view(body).substr(size_t{header.extras_bytes} + header.key_bytes);
+}
+
+void Control::send_all(std::string_view bytes) {
+    while (!bytes.empty()) {
+        const ssize_t sent = send(socket_.fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+        if (sent < 0) {
+            fail_errno("control connection: send");
+        }
+        bytes.remove_prefix(static_cast<size_t>(sent));
+    }
+}
+
+std::string Control::receive_exactly(size_t bytes) {
+    std::string into(bytes, '\0');
+    if (bytes > 0 &&
+        recv(socket_.fd(), into.data(), bytes, MSG_WAITALL) != static_cast<ssize_t>(bytes)) {
+        throw std::runtime_error("control connection: no complete response");
+    }
+    return into;
+}
+
+Control::Response Control::receive() {
+    Response response;
+    response.header = mcbp::Header::load(receive_exactly(mcbp::kHeaderBytes).data());
+    response.body = receive_exactly(response.header.body_bytes);
+    if (response.header.status != mcbp::Status::ok) {
+        throw std::runtime_error("control connection: " + response.body);
+    }
+    return response;
+}
+
+}  // namespace mcload

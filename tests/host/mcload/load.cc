@@ -1,0 +1,158 @@
+#include "load.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+#include <utility>
+
+#include "request.h"
+
+namespace mcload {
+namespace {
+
+constexpr size_t kReadBytes = size_t{256} << 10;
+
+std::string make_batch(size_t depth) {
+    std::string batch;
+    for (uint32_t opaque = 0; opaque < depth; ++opaque) {
+        batch += encode(mcbp::Opcode::get, {}, kKey, {}, opaque);
+    }
+    return batch;
+}
+
+Load::Clock::time_point deadline_after(double seconds) {
+    if (seconds == 0) {
+        return Load::Clock::time_point::max();
+    }
+    const std::chrono::duration<double> duration(seconds);
+    return Load::Clock::now() + std::chrono::duration_cast<Load::Clock::duration>(duration);
+}
+
+}  // namespace
+
+Load::Load(const Options& options, const Expected& expected)
+    : options_(options),
+      batch_(make_batch(options.depth)),
+      buffer_(kReadBytes),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+    if (epoll_ < 0) {
+        fail_errno("epoll_create1");
+    }
+    for (size_t i = 0; i < options.connections; ++i) {
+        connect(expected);
+    }
+}
+
+Load::~Load() {
+    close(epoll_);
+}
+
+Outcome Load::run(uint64_t requests, double seconds) {
+    const Clock::time_point started = Clock::now();
+    outcome_ = {};
+    to_ask_ = requests;
+    deadline_ = deadline_after(seconds);
+    for (const auto& client : clients_) {
+        start_batch(*client);
+    }
+    while (in_flight_ > 0) {
+        wait();
+    }
+    outcome_.seconds = std::chrono::duration<double>(Clock::now() - started).count();
+    return std::move(outcome_);
+}
+
+void Load::connect(const Expected& expected) {
+    clients_.push_back(std::make_unique<Client>(options_.port, expected));
+    fcntl(clients_.back()->socket.fd(), F_SETFL, O_NONBLOCK);
+    watch(*clients_.back(), EPOLL_CTL_ADD, EPOLLIN);
+}
+
+void Load::watch(Client& client, int operation, uint32_t events) const {
+    epoll_event event{};
+    event.events = events;
+    event.data.ptr = &client;
+    if (epoll_ctl(epoll_, operation, client.socket.fd(), &event) != 0) {
+        fail_errno("epoll_ctl");
+    }
+}
+
+void Load::start_batch(Client& client) {
+    client.started = Clock::now();
+    if (to_ask_ == 0 || client.started >= deadline_) {
+        return;
+    }
+    client.depth = std::min<uint64_t>(options_.depth, to_ask_);
+    to_ask_ -= client.depth;
+    ++in_flight_;
+    client.checker.expect(client.depth);
+    const size_t request_bytes = batch_.size() / options_.depth;
+    client.unsent = std::string_view(batch_).substr(0, client.depth * request_bytes);
+    if (!send_batch(client)) {
+        watch(client, EPOLL_CTL_MOD, EPOLLIN | EPOLLOUT);
+    }
+}
+
+// Returns whether all of it has left.
+bool Load::send_batch(Client& client) {
+    const ssize_t sent =
+        send(client.socket.fd(), client.unsent.data(), client.unsent.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN) {
+        fail_errno("send");
+    }
+    client.unsent.remove_prefix(sent > 0 ? static_cast<size_t>(sent) : 0);
+    return client.unsent.empty();
+}
+
+void Load::wait() {
+    std::array<epoll_event, 256> events{};
+    const int timeout_ms = static_cast<int>(options_.stall * 1000);
+    const int ready = epoll_wait(epoll_, events.data(), events.size(), timeout_ms);
+    if (ready < 0 && errno != EINTR) {
+        fail_errno("epoll_wait");
+    }
+    if (ready == 0) {
+        throw std::runtime_error("stalled: " + std::to_string(in_flight_) +
+                                 " connections wait for the server");
+    }
+    for (int i = 0; i < ready; ++i) {
+        const epoll_event& event = events[static_cast<size_t>(i)];
+        serve(*static_cast<Client*>(event.data.ptr), event.events);
+    }
+}
+
+void Load::serve(Client& client, uint32_t events) {
+    if ((events & EPOLLOUT) != 0 && send_batch(client)) {
+        watch(client, EPOLL_CTL_MOD, EPOLLIN);
+    }
+    if ((events & ~uint32_t{EPOLLOUT}) != 0) {
+        receive(client);
+    }
+}
+
+void Load::receive(Client& client) {
+    const ssize_t got = recv(client.socket.fd(), buffer_.data(), buffer_.size(), 0);
+    if (got == 0) {
+        throw std::runtime_error("the server closed a connection");
+    }
+    if (got < 0) {
+        fail_errno("recv");
+    }
+    client.checker.take({buffer_.data(), static_cast<size_t>(got)});
+    if (client.checker.is_satisfied()) {
+        finish_batch(client);
+    }
+}
+
+void Load::finish_batch(Client& client) {
+    const auto took = std::chrono::duration<float, std::micro>(Clock::now() - client.started);
+    outcome_.batch_us.push_back(took.count());
+    outcome_.responses += client.depth;
+    --in_flight_;
+    start_batch(client);
+}
+
+}  // namespace mcload

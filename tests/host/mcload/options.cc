@@ -1,0 +1,67 @@
+#include "options.h"
+
+#include <algorithm>
+#include <charconv>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+namespace mcload {
+namespace {
+
+template <class T>
+T number(std::string_view name, std::string_view text) {
+    T value{};
+    const char* end = text.data() + text.size();
+    const auto result = std::from_chars(text.data(), end, value);
+    if (result.ec != std::errc() || result.ptr != end || value < T{}) {
+        throw std::invalid_argument("bad number for " + std::string(name));
+    }
+    return value;
+}
+
+void set(Options& options, std::string_view name, std::string_view text) {
+    if (name == "--port") {
+        options.port = number<uint16_t>(name, text);
+    } else if (name == "--connections") {
+        options.connections = number<size_t>(name, text);
+    } else if (name == "--depth") {
+        options.depth = std::max<size_t>(number<size_t>(name, text), 1);
+    } else if (name == "--value") {
+        options.value = number<size_t>(name, text);
+    } else if (name == "--requests") {
+        options.requests = number<uint64_t>(name, text);
+    } else if (name == "--warmup") {
+        options.warmup = number<uint64_t>(name, text);
+    } else if (name == "--seconds") {
+        options.seconds = number<double>(name, text);
+    } else if (name == "--stall") {
+        options.stall = number<double>(name, text);
+    } else if (name == "--verify") {
+        options.verify = true;
+    } else {
+        throw std::invalid_argument("unknown option " + std::string(name));
+    }
+}
+
+}  // namespace
+
+const char* const kUsage =
+    "usage: mcload --port=N [--connections=N] [--depth=N] [--value=BYTES] [--requests=N]\n"
+    "              [--warmup=N] [--seconds=S] [--stall=S] [--verify]\n";
+
+Options parse_options(int argc, char* const* argv) {
+    Options options;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view argument = argv[i];
+        const size_t equals = std::min(argument.find('='), argument.size());
+        const size_t text = std::min(equals + 1, argument.size());
+        set(options, argument.substr(0, equals), argument.substr(text));
+    }
+    if (options.port == 0) {
+        throw std::invalid_argument("--port is needed");
+    }
+    return options;
+}
+
+}  // namespace mcload

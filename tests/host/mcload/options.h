@@ -1,0 +1,26 @@
+// The command line of mcload.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mcload {
+
+struct Options {
+    uint16_t port = 0;
+    size_t connections = 64;
+    size_t depth = 1;
+    size_t value = 100;
+    uint64_t requests = 100000;
+    uint64_t warmup = 0;
+    double seconds = 0;  // 0: as long as the requests take
+    double stall = 10;   // without a byte from the server
+    bool verify = false;
+};
+
+// Throws std::invalid_argument.
+Options parse_options(int argc, char* const* argv);
+
+extern const char* const kUsage;
+
+}  // namespace mcload

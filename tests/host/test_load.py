@@ -1,0 +1,91 @@
+"""mcload is satisfied by each output path, and by nothing less than right answers."""
+
+import os
+import socket
+import subprocess
+import threading
+import unittest
+
+from daemon import OUTPUTS, Daemon
+
+LOADS = (
+    ("--value=0", "--depth=7"),
+    ("--value=100", "--connections=500", "--depth=3"),
+    ("--value=16384", "--depth=16"),
+    ("--value=3000000", "--connections=4", "--depth=5", "--requests=100"),
+)
+
+
+def run_load(port, *options):
+    command = [os.environ["MCLOAD"], f"--port={port}", "--requests=5000", "--verify", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+class Meddler:
+    """Stands between client and server, and hands `spoil` what the server sends on its second
+    connection: the first serves mcload to prepare the value."""
+
+    def __init__(self, port, spoil):
+        self._server_port = port
+        self._spoil = spoil
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets = [self._listener]
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        for spoil in (bytes, self._spoil):
+            client, _ = self._listener.accept()
+            server = socket.create_connection(("127.0.0.1", self._server_port))
+            self._sockets += [client, server]
+            for args in ((client, server, bytes), (server, client, spoil)):
+                threading.Thread(target=self._relay, args=args, daemon=True).start()
+
+    @staticmethod
+    def _relay(source, target, change):
+        try:
+            while data := source.recv(64 << 10):
+                target.sendall(change(data))
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the other end is gone
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for sock in self._sockets:
+            sock.close()
+
+
+class Load(unittest.TestCase):
+    def test_every_output(self):
+        for output in OUTPUTS:
+            for threads in (1, 3):
+                with Daemon(output, f"--threads={threads}") as daemon:
+                    for load in LOADS:
+                        with self.subTest(output=output, threads=threads, load=load):
+                            result = run_load(daemon.port, *load)
+                            self.assertEqual(result.returncode, 0, result.stderr)
+
+    def assert_refused(self, spoil, message):
+        with Daemon(OUTPUTS[0]) as daemon, Meddler(daemon.port, spoil) as meddler:
+            result = run_load(meddler.port, "--connections=1", "--stall=0.5")
+        self.assertEqual(result.returncode, 1)
+        self.assertIn(message, result.stderr)
+
+    def test_wrong_byte_in_the_value(self):
+        self.assert_refused(lambda data: data[:-1] + bytes([data[-1] ^ 1]), "wrong value")
+
+    def test_wrong_byte_in_the_head(self):
+        self.assert_refused(lambda data: bytes([data[0] ^ 1]) + data[1:], "wrong head")
+
+    def test_surplus_byte(self):
+        self.assert_refused(lambda data: data + b"x", "not asked for")
+
+    def test_missing_byte(self):
+        self.assert_refused(lambda data: data[:-1], "stalled")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,42 @@
+"""A bad option ends the daemon with a message that names it."""
+
+import os
+import subprocess
+import unittest
+
+BAD = (
+    "--port=65536",
+    "--port=x",
+    "--threads=0",
+    "--output=none",
+    "--listen=localhost",
+    "--max-item=-1",
+    "--sndbuf=",
+    "--teardown-timeout=-1",
+    "--teardown-timeout=nan",
+    "--teardown-timeout=2s",
+    "--colour=red",
+)
+
+
+def run(*options):
+    return subprocess.run(
+        [os.environ["MCBPD"], *options], capture_output=True, text=True, timeout=10
+    )
+
+
+class Options(unittest.TestCase):
+    def test_bad_values(self):
+        for option in BAD:
+            with self.subTest(option=option):
+                result = run(option)
+                self.assertEqual(result.returncode, 2)
+                self.assertIn(option.split("=")[0], result.stderr.splitlines()[0])
+                self.assertEqual(result.stdout, "")
+
+    def test_no_value(self):
+        self.assertEqual(run("--port").returncode, 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
