@@ -27,4 +27,28 @@ void SendqOutput::will_borrow(const Item& item) {
     borrowed_.back().until = until;
 }
 
+std::chrono::nanoseconds SendqOutput::stalled_for() const {
+    return pending() == 0 ? std::chrono::nanoseconds(0) : CoarseClock::now() - progress_at_;
+}
+
+std::string SendqOutput::describe(int /*fd*/) const {
+    return "{\"waiting\": " + std::to_string(pending()) +
+           ", \"sent\": " + std::to_string(sendq_sent_bytes(queue_)) +
+           ", \"stalled_ns\": " + std::to_string(stalled_for().count()) + "}";
+}
+
+void SendqOutput::discard() {
+    error_ = ENOBUFS;
+    borrowed_.clear();
+    sendq_discard(queue_);
+}
+
+// For that many bytes, which were refused, by giving up what other connections have waiting. False
+// when that is not to be: the output is cut then.
+bool SendqOutput::make_room(size_t bytes) {
+    const bool over_cap = bytes > limits_.cap - sendq_queued_bytes(queue_);
+    cut(over_cap ? OutputOwner::Cut::over_cap : OutputOwner::Cut::heaviest);
+    return false;
+}
+
 }  // namespace mcbpd
