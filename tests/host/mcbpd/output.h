@@ -69,6 +69,7 @@ class OutputPath {
 };
 
 std::unique_ptr<OutputPath> make_sendmsg_path();
+std::unique_ptr<OutputPath> make_bufferevent_path();
 std::unique_ptr<OutputPath> make_sendq_copy_path();
 std::unique_ptr<OutputPath> make_sendq_ref_path();
 
