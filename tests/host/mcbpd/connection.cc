@@ -39,6 +39,7 @@ Connection::~Connection() {
     arm(readable_, reading_, false);
     arm(writable_, writing_, false);
     session_.counters.add(Count::connections, -1);
+    session_.output.reset();  // while the descriptor is its own
     close(fd_);
 }
 
@@ -50,6 +51,10 @@ void Connection::answer() {
 void Connection::abandon() const {
     const linger at_once = {1, 0};
     setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+event_base* Connection::base() const {
+    return front_end_.base();
 }
 
 void Connection::output_cut(Cut reason) {
@@ -122,9 +127,11 @@ bool Connection::run_request() {
 
 // Returns whether the connection lives on.
 bool Connection::flush() {
-    if (session_.output->flush(fd_).state == Flushed::State::failed) {
+    const Flushed::State state = session_.output->flush(fd_).state;
+    if (state == Flushed::State::failed) {
         return false;
     }
+    blocked_ = state == Flushed::State::blocked || state == Flushed::State::more;
     if (session_.output->pending() == 0 && session_.next_path != nullptr) {
         session_.output = session_.next_path->open(*this);
         session_.next_path = nullptr;
@@ -161,10 +168,10 @@ bool Connection::is_finished() const {
 }
 
 void Connection::wait() {
-    const bool has_request = !session_.quit && !session_.waits_for && input_.has_request();
+    const bool has_request = may_run() && input_.has_request();
     arm(readable_, reading_, !has_request && may_read());
     // A request that is left over is taken up in the next turn, which a writable socket gives.
-    arm(writable_, writing_, has_request || session_.output->pending() > 0);
+    arm(writable_, writing_, has_request || blocked_);
 }
 
 }  // namespace mcbpd

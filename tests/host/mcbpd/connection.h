@@ -37,6 +37,9 @@ class Connection final : public OutputOwner {
     // To be dropped without waiting for what the kernel holds: the client gets a reset.
     void abandon() const;
 
+    event_base* base() const override;
+    int fd() const override { return fd_; }
+    void output_progressed() override { turn(); }
     void output_cut(Cut reason) override;
 
   private:
@@ -63,6 +66,7 @@ class Connection final : public OutputOwner {
     event writable_;
     bool reading_ = false;
     bool writing_ = false;
+    bool blocked_ = false;  // output waits until the socket is writable
     bool is_doomed_ = false;
     bool ended_ = false;  // the peer sends no more
 };

@@ -2,6 +2,8 @@
 // output path, chosen by name.
 #pragma once
 
+#include <event2/event.h>
+
 #include <chrono>
 #include <cstddef>
 #include <memory>
@@ -23,16 +25,23 @@ struct Flushed {
         done,     // nothing waits
         blocked,  // the socket takes no more
         more,     // bytes wait, the budget is spent
+        sending,  // bytes wait, the output writes them by itself
         failed,   // the connection is gone
     };
     State state = State::done;
     int error = 0;  // errno, when failed
 };
 
-// Whose output it is.
+// Whose output it is, for one that acts by itself.
 class OutputOwner {
   public:
     enum class Cut { over_cap, heaviest };
+
+    virtual event_base* base() const = 0;
+    virtual int fd() const = 0;
+    // Called from the event loop when bytes have left, or when none will any more. May destroy the
+    // output.
+    virtual void output_progressed() = 0;
     // The output has given up what waited, and takes no more: the connection is to be dropped. May
     // come at any time in which another connection's output is used.
     virtual void output_cut(Cut cut) = 0;
@@ -67,6 +76,7 @@ class Output {
   protected:
     // Drops what waits; from then on it takes no more, and its flush fails.
     virtual void discard() = 0;
+    OutputOwner& owner() const { return owner_; }
     void cut(OutputOwner::Cut reason) {
         discard();
         owner_.output_cut(reason);
@@ -89,6 +99,7 @@ class OutputPath {
 };
 
 std::unique_ptr<OutputPath> make_sendmsg_path(const Limits& limits);
+std::unique_ptr<OutputPath> make_bufferevent_path(const Limits& limits);
 std::unique_ptr<OutputPath> make_sendq_copy_path(const Limits& limits);
 std::unique_ptr<OutputPath> make_sendq_ref_path(const Limits& limits);
 
