@@ -1,8 +1,8 @@
 /* The heap: every allocation that can fail does, in every operation; and how little is held when
  * nothing waits.
  *
- * The allocator's functions, and mmap, are defined here, in front of the C library's, so that those of
- * libsendq.so are caught too. */
+ * The allocator's functions, and mmap, are defined here, in front of the C library's, so that those
+ * of libsendq.so are caught too. */
 #include <malloc.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
