@@ -21,9 +21,9 @@ const PROBE_BYTES: usize = 256 * 1024 * 1024;
 /// No budget: half the range, so that a sum of two counts never wraps around.
 pub const NO_LIMIT: usize = isize::MAX as usize;
 /// A pool that has taken this many times what it may keep has seen a burst, which need not come
-/// again: until half of that is in use again it keeps a sixteenth.
+/// again: it keeps a 32nd, until it holds less than half of that and needs more.
 const BURST: usize = 8;
-const AFTER_BURST: usize = 16;
+const AFTER_BURST: usize = 32;
 
 /// What a pool is made with.
 #[derive(Clone, Copy, Debug)]

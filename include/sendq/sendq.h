@@ -160,7 +160,7 @@ typedef struct {
     /**
      * Free chunks are kept for the next append up to this many bytes; what is above is freed at once.
      * A load that stays below it causes no page faults. A pool that has held eight times as much
-     * keeps only a sixteenth, until it holds less than four times as much and needs new chunks.
+     * keeps only a 32nd of it, until it holds less than four times as much and needs new chunks.
      * Default: 4 MiB. 1: none is kept.
      */
     uint64_t keep_bytes;

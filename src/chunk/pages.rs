@@ -114,19 +114,23 @@ unsafe impl Send for Slabs {}
 static SLABS: Mutex<Slabs> = Mutex::new(Slabs { first: None });
 
 impl Slabs {
-    fn push(&mut self, mut slab: NonNull<Slab>) {
+    /// Lists `slab` as the second: only the first may keep what is dirty for the next who takes a page.
+    fn add(&mut self, mut slab: NonNull<Slab>) {
         // SAFETY: slabs in the list, and this one, are alive and only touched under the lock.
         unsafe {
-            (slab.as_mut().prev, slab.as_mut().next) = (None, self.first);
-            if let Some(mut next) = self.first {
+            let next = match self.first {
+                Some(mut first) => first.as_mut().next.replace(slab),
+                None => self.first.replace(slab),
+            };
+            (slab.as_mut().prev, slab.as_mut().next) = (self.first.filter(|it| *it != slab), next);
+            if let Some(mut next) = next {
                 next.as_mut().prev = Some(slab);
             }
         }
-        self.first = Some(slab);
     }
 
     fn remove(&mut self, slab: NonNull<Slab>) {
-        // SAFETY: as for push().
+        // SAFETY: as for add().
         unsafe {
             let Slab { prev, next, .. } = *slab.as_ref();
             match prev {
@@ -142,7 +146,7 @@ impl Slabs {
     /// A free page of the first slab, rather one that has memory behind it.
     fn take(&mut self) -> Option<NonNull<u8>> {
         let mut slab = self.first?;
-        // SAFETY: as for push().
+        // SAFETY: as for add().
         let header = unsafe { slab.as_mut() };
         let page = header.dirty.take_lowest().or_else(|| header.clean.take_lowest());
         let page = page.expect("a slab in the list has a page to give");
@@ -161,19 +165,19 @@ impl Slabs {
         pages: PageSet,
         free: fn(&mut Slab) -> &mut PageSet,
     ) {
-        // SAFETY: as for push().
+        // SAFETY: as for add().
         let header = unsafe { slab.as_mut() };
         let was_full = header.used as usize == PAGES - 1;
         header.used -= pages.count();
         free(header).join(pages);
         if was_full {
-            self.push(slab);
+            self.add(slab);
         }
     }
 
     /// Takes `slab` out of the list if it is empty and not the one that pages are cut from.
     fn retire(&mut self, slab: NonNull<Slab>) -> bool {
-        // SAFETY: as for push().
+        // SAFETY: as for add().
         let over = unsafe { slab.as_ref() }.used == 0 && self.first != Some(slab);
         if over {
             self.remove(slab);
@@ -182,13 +186,13 @@ impl Slabs {
     }
 
     /// The dirty pages of `slab`, if they are many enough to be worth a system call: a whole batch, or
-    /// more than are in use. They count as used until they are clean.
+    /// more than half as many as are in use. They count as used until they are clean.
     fn sweep(&mut self, mut slab: NonNull<Slab>) -> Option<PageSet> {
         let is_first = self.first == Some(slab);
-        // SAFETY: as for push().
+        // SAFETY: as for add().
         let header = unsafe { slab.as_mut() };
         let dirty = header.dirty.count();
-        if dirty < BATCH && (is_first || dirty <= header.used) {
+        if dirty < BATCH && (is_first || 2 * dirty <= header.used) {
             return None;
         }
         header.used += dirty;
@@ -206,7 +210,7 @@ fn take_page() -> Option<NonNull<u8>> {
     page.or_else(|| {
         let slab = map_slab()?;
         let mut slabs = SLABS.lock();
-        slabs.push(slab);
+        slabs.add(slab);
         slabs.take()
     })
 }
