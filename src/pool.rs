@@ -310,9 +310,16 @@ impl Pool {
     /// The owner of so much borrowed memory has it back.
     #[inline(always)]
     pub fn unpin(&self, bytes: usize) {
-        if bytes > 0 {
-            self.state.with(|state| less(&state.pinned, bytes));
+        match &self.state {
+            Guard::Confined(state) => less(&state.pinned, bytes),
+            Guard::Shared(_) if bytes == 0 => {}
+            Guard::Shared(_) => self.unpin_at_length(bytes),
         }
+    }
+
+    #[inline(never)]
+    fn unpin_at_length(&self, bytes: usize) {
+        self.state.with(|state| less(&state.pinned, bytes));
     }
 
     /// Counts a shared payload. NO_BUFFERS: the budget is spent.
