@@ -291,8 +291,8 @@ impl Pool {
         if bytes == 0 {
             return Ok(());
         }
-        let shared = self.shared.load(Ordering::Relaxed);
-        if self.state.with(|state| state.pin(bytes, shared)) {
+        // Loaded in the lock, which pin_shared() holds as well.
+        if self.state.with(|state| state.pin(bytes, self.shared.load(Ordering::Relaxed))) {
             return Ok(());
         }
         self.charge(bytes, |state| more(&state.pinned, bytes))

@@ -125,7 +125,7 @@ typedef struct sendq_t sendq_t;
 
 /**
  * A monotonic clock: nanoseconds since whenever. It may be called by any call on the pool's queues,
- * with no lock held. It must not throw.
+ * with no lock held. Should it jump back, time stands still until it has caught up. It must not throw.
  */
 typedef uint64_t (*sendq_now_fn)(void *arg);
 

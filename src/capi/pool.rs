@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const SENDQ_THREADSAFE: u32 = 1;
 
 /// A monotonic clock: nanoseconds since whenever. It may be called by any call on the pool's queues,
-/// with no lock held. It must not throw.
+/// with no lock held. Should it jump back, time stands still until it has caught up. It must not throw.
 pub type sendq_now_fn = Option<unsafe extern "C-unwind" fn(arg: *mut c_void) -> u64>;
 
 /// Memory and a byte budget that many queues share: one per event-loop thread, or one per process.

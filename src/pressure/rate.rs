@@ -22,9 +22,7 @@ impl Rate {
 
     /// How many bytes may leave now.
     pub fn allows(&mut self, now: u64) -> u64 {
-        // A clock that jumps back takes nothing away, and earns from where it is.
         let elapsed = now.saturating_sub(self.filled);
-        self.filled = self.filled.min(now);
         let earned = scale(elapsed, self.per_second, SECOND);
         if earned >= self.burst - self.tokens {
             (self.tokens, self.filled) = (self.burst, now);
@@ -50,7 +48,7 @@ impl Rate {
         }
         // Rounded up: a call that comes too early would find nothing.
         let after = scale(lacking, SECOND, self.per_second).saturating_add(1);
-        after.saturating_sub(now - self.filled).max(1)
+        after.saturating_sub(now.saturating_sub(self.filled)).max(1)
     }
 }
 
