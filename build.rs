@@ -14,13 +14,22 @@ fn main() {
         .expect("cbindgen.toml is valid");
     config.after_includes = Some(version() + &config.after_includes.unwrap_or_default());
     // Only these files, in the order of the manual: nothing of the core can leak into the header.
-    let header = ["boundary", "library", "pool", "queue", "buf"]
-        .into_iter()
-        .fold(cbindgen::Builder::new().with_config(config), |builder, file| {
-            builder.with_src(Path::new(&root).join(format!("src/capi/{file}.rs")))
-        })
-        .generate()
-        .expect("src/capi is what cbindgen can read");
+    let header = [
+        "capi/boundary",
+        "capi/library",
+        "capi/pool",
+        "capi/queue",
+        "capi/buf",
+        "stats",
+        "capi/stats",
+        "capi/logger",
+    ]
+    .into_iter()
+    .fold(cbindgen::Builder::new().with_config(config), |builder, file| {
+        builder.with_src(Path::new(&root).join(format!("src/{file}.rs")))
+    })
+    .generate()
+    .expect("src/capi is what cbindgen can read");
 
     let out = var("OUT_DIR").expect("cargo sets it");
     header.write_to_file(Path::new(&out).join("sendq.h"));

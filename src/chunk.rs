@@ -17,9 +17,12 @@
 
 #![allow(unsafe_code)]
 
-use crate::segment::{Gone, Piece, Run, Segment};
+mod pages;
+
+use crate::segment::{Gone, Kind, Piece, Run, Segment};
 use libc::c_int;
-use std::alloc::{Layout, alloc, dealloc};
+use std::cell::Cell;
+use std::cmp::Ordering;
 use std::ptr::{self, NonNull};
 
 /// What stands before the bytes of a chunk.
@@ -27,6 +30,8 @@ struct Header {
     next: Option<NonNull<Header>>,
     /// Bytes of the insertion `first` that have left already.
     into: u64,
+    /// Of the chunk before a cork's divide: how many bytes of the queue may leave.
+    visible: u64,
     /// Bytes that the block holds after this header, insertions included.
     capacity: u32,
     /// Offset of the first byte that has not left. `start <= end`.
@@ -50,7 +55,8 @@ struct Insertion {
     reason: c_int,
 }
 
-const HEADER: usize = size_of::<Header>();
+/// What a chunk takes from the system before the bytes that it can hold.
+pub const HEADER: usize = size_of::<Header>();
 
 /// Bytes of a chunk that a segment takes.
 pub const SEGMENT: usize = size_of::<Insertion>();
@@ -76,33 +82,35 @@ pub struct Chunk(NonNull<Header>);
 unsafe impl Send for Chunk {}
 
 impl Chunk {
-    /// An empty chunk for `capacity` bytes, rounded up; None when the allocator has no such block.
-    pub fn allocate(capacity: usize) -> Option<Chunk> {
-        let capacity = Chunk::rounded(capacity)?;
-        let layout = Chunk::layout(capacity)?;
-        // SAFETY: the layout is at least a header long, so not of size zero.
-        let block = NonNull::new(unsafe { alloc(layout) }.cast::<Header>())?;
-        let capacity = capacity as u32;
-        let header =
-            Header { next: None, into: 0, capacity, start: 0, end: 0, count: 0, first: 0, told: 0 };
+    /// An empty chunk that takes `footprint` bytes from the system, as [`Chunk::rounded`] gives them;
+    /// None when it has no such block.
+    pub fn allocate(footprint: usize) -> Option<Chunk> {
+        let capacity = footprint.checked_sub(HEADER).filter(|bytes| *bytes <= MAX_CAPACITY)? as u32;
+        let block = pages::take(footprint)?.cast::<Header>();
+        let header = Header {
+            next: None,
+            into: 0,
+            visible: 0,
+            capacity,
+            start: 0,
+            end: 0,
+            count: 0,
+            first: 0,
+            told: 0,
+        };
         // SAFETY: the block is ours, aligned for a header and large enough.
         unsafe { block.write(header) };
         Some(Chunk(block))
     }
 
-    /// The capacity that a chunk for `capacity` bytes has; None when it would be too large.
-    pub fn rounded(capacity: usize) -> Option<usize> {
-        let rounded = capacity.checked_next_multiple_of(align_of::<Insertion>())?;
-        (rounded <= MAX_CAPACITY).then_some(rounded)
-    }
-
-    fn layout(capacity: usize) -> Option<Layout> {
-        Layout::from_size_align(HEADER.checked_add(capacity)?, align_of::<Header>()).ok()
-    }
-
-    /// What a chunk of `capacity` bytes takes from the system.
-    pub const fn footprint_of(capacity: usize) -> usize {
-        HEADER + capacity
+    /// What a chunk of at least `footprint` bytes takes from the system; None when it would be too
+    /// large.
+    pub const fn rounded(footprint: usize) -> Option<usize> {
+        let align = if footprint < pages::PAGE { align_of::<Insertion>() } else { pages::PAGE };
+        match footprint.checked_next_multiple_of(align) {
+            Some(rounded) if rounded <= HEADER + MAX_CAPACITY => Some(rounded),
+            _ => None,
+        }
     }
 
     /// Bytes it can hold.
@@ -115,7 +123,7 @@ impl Chunk {
     /// What it takes from the system.
     #[inline]
     pub fn footprint(&self) -> usize {
-        Chunk::footprint_of(self.capacity())
+        HEADER + self.capacity()
     }
 
     /// Where its first byte is: the whole capacity may be written there.
@@ -155,16 +163,15 @@ impl Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        let layout = Chunk::layout(self.capacity()).expect("it was allocated with this layout");
-        // SAFETY: allocate() made the block with this very layout, and nobody else owns it.
-        unsafe { dealloc(self.0.as_ptr().cast(), layout) };
+        // SAFETY: allocate() took the block with this footprint, and nobody else owns it.
+        unsafe { pages::give(self.0.cast(), self.footprint()) };
     }
 }
 
 /// Chunks, last in first out: what was given back last is warm in the cache.
 #[derive(Default)]
 pub struct Stack {
-    top: Option<NonNull<Header>>,
+    top: Cell<Option<NonNull<Header>>>,
 }
 
 // SAFETY: a stack owns its chunks alone, and chunks are Send.
@@ -173,24 +180,24 @@ unsafe impl Send for Stack {}
 impl Stack {
     /// An empty one.
     pub const fn new() -> Stack {
-        Stack { top: None }
+        Stack { top: Cell::new(None) }
     }
 
     /// Puts `chunk` on top.
     #[inline]
-    pub fn push(&mut self, chunk: Chunk) {
+    pub fn push(&self, chunk: Chunk) {
         let mut block = chunk.into_block();
         // SAFETY: the block was just given up to this stack, nobody else refers to it.
-        unsafe { block.as_mut().next = self.top };
-        self.top = Some(block);
+        unsafe { block.as_mut().next = self.top.get() };
+        self.top.set(Some(block));
     }
 
     /// Takes the top one.
     #[inline]
-    pub fn pop(&mut self) -> Option<Chunk> {
-        let block = self.top?;
+    pub fn pop(&self) -> Option<Chunk> {
+        let block = self.top.get()?;
         // SAFETY: the stack owns the block; taking it off the top hands that ownership on.
-        self.top = unsafe { block.as_ref().next };
+        self.top.set(unsafe { block.as_ref().next });
         Some(Chunk(block))
     }
 }
@@ -201,17 +208,46 @@ impl Drop for Stack {
     }
 }
 
+/// What a chain holds, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// What the chunks take from the system.
+    pub allocated: u64,
+    /// Memory that is borrowed, until its owner is told.
+    pub borrowed: u64,
+    /// Shared payloads, likewise.
+    pub shared: u64,
+    /// What waits of borrowed memory, of shared payloads and of files.
+    pub waiting: [u64; 3],
+}
+
+impl Census {
+    fn count(&mut self, kind: Kind, len: u64, waiting: u64) {
+        match kind {
+            Kind::Borrowed => self.borrowed += len,
+            Kind::Shared => self.shared += len,
+            Kind::File => {}
+        }
+        self.waiting[kind as usize] += waiting;
+    }
+
+    /// Memory that would be free if the chain were not: its own, and that of others.
+    pub fn held(&self) -> u64 {
+        self.allocated + self.borrowed + self.shared
+    }
+}
+
 /// The chunks of one queue, in the order of the stream, with the write cursor in the last.
 pub struct Chain {
     /// The oldest chunk; None if and only if `tail` is.
     head: Option<NonNull<Header>>,
     /// The chunk that is written to.
     tail: Option<NonNull<Header>>,
-    /// Past the last byte written in the tail.
-    write: *mut u8,
-    /// How many bytes may be written at `write`. 0 without a tail, and while the chain is sealed:
-    /// then every append takes the long way, where the reason is looked up.
-    room: usize,
+    /// Offset past the last byte written in the tail.
+    end: u32,
+    /// How many bytes may be written there. 0 without a tail, and while the chain is sealed: then
+    /// every append takes the long way, where the reason is looked up.
+    room: u32,
     /// While corked: the last chunk that may leave, NONE when none may; what comes later is in
     /// chunks of its own. None: not corked.
     divider: Option<NonNull<Header>>,
@@ -223,14 +259,13 @@ const NONE: NonNull<Header> = NonNull::dangling();
 impl Chain {
     /// No chunk.
     pub const fn new() -> Chain {
-        let write = ptr::null_mut();
-        Chain { head: None, tail: None, write, room: 0, divider: None }
+        Chain { head: None, tail: None, end: 0, room: 0, divider: None }
     }
 
     /// Bytes that [`Chain::write`] takes now.
     #[inline]
     pub fn room(&self) -> usize {
-        self.room
+        self.room as usize
     }
 
     /// No chunk is held.
@@ -248,23 +283,22 @@ impl Chain {
     /// Copies `bytes` behind the last. They fit: at most [`Chain::room`].
     #[inline(always)]
     pub fn write(&mut self, bytes: &[u8]) {
-        assert!(bytes.len() <= self.room);
-        let at = self.write;
-        // SAFETY: `room` bytes at `write` are inside the tail's block, and the assertion keeps
-        // this within them.
-        self.write = unsafe { at.add(bytes.len()) };
-        self.room -= bytes.len();
-        // SAFETY: as above; `bytes` is a live slice that cannot overlap memory nobody was lent.
+        assert!(bytes.len() <= self.room as usize);
+        let at = self.spare();
+        self.end += bytes.len() as u32;
+        self.room -= bytes.len() as u32;
+        // SAFETY: `room` bytes at `end` are inside the tail's block, and the assertion keeps this
+        // within them. `bytes` is a live slice that cannot overlap memory nobody was lent.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
     }
 
     /// Puts `segment` behind the last byte. It fits: [`SEGMENT`] bytes of room.
     #[inline(always)]
     pub fn insert(&mut self, segment: Segment) {
-        assert!(SEGMENT <= self.room);
+        assert!(SEGMENT <= self.room as usize);
         let mut tail = self.tail.expect("room is in a tail");
-        self.room -= SEGMENT;
-        let at = self.end_of(tail);
+        self.room -= SEGMENT as u32;
+        let at = self.end;
         // SAFETY: the chain owns its tail, and no reference into it is alive.
         let header = unsafe { tail.as_mut() };
         header.count += 1;
@@ -276,17 +310,49 @@ impl Chain {
 
     /// Where the next byte will be written; `room` bytes may be written there by others, and count
     /// once [`Chain::extend`] says so.
-    #[inline]
+    #[inline(always)]
     pub fn spare(&self) -> *mut u8 {
-        self.write
+        match self.tail {
+            // SAFETY: the end is inside the tail's block.
+            Some(tail) => unsafe { bytes_of(tail).add(self.end as usize) },
+            None => ptr::null_mut(),
+        }
     }
 
     /// The first `len` bytes of the spare room, which a reservation lent out, are data now.
     pub fn extend(&mut self, len: usize) {
-        assert!(len <= self.room);
-        // SAFETY: `room` bytes at `write` are inside the tail's block.
-        self.write = unsafe { self.write.add(len) };
-        self.room -= len;
+        assert!(len <= self.room as usize);
+        self.end += len as u32;
+        self.room -= len as u32;
+    }
+
+    /// Lends the memory of `chunk`, which holds nothing yet: the chain keeps it behind its tail, or as
+    /// its first. Until it is taken back, no chunk is pushed, and the tail stays.
+    pub fn lend(&mut self, chunk: Chunk) -> *mut u8 {
+        let Some(mut tail) = self.tail else {
+            self.start(chunk);
+            return self.spare();
+        };
+        let mut block = chunk.into_block();
+        // SAFETY: the chain owns its tail, and from here on the chunk; no reference into either is
+        // alive.
+        unsafe {
+            block.as_mut().clear();
+            tail.as_mut().next = Some(block);
+        }
+        bytes_of(block)
+    }
+
+    /// Takes back what is kept behind the tail.
+    pub fn take_lent(&mut self) -> Option<Chunk> {
+        // SAFETY: the chain owns its tail, and what is behind it.
+        self.tail.and_then(|mut tail| unsafe { tail.as_mut() }.next.take()).map(Chunk)
+    }
+
+    /// There is something behind the tail.
+    pub fn lends(&self) -> bool {
+        // SAFETY: the chain owns its tail.
+        self.tail.is_some_and(|tail| unsafe { tail.as_ref() }.next.is_some())
     }
 
     /// Makes `chunk` the first: the chain is empty.
@@ -313,14 +379,12 @@ impl Chain {
     /// Writes to `chunk` from here on.
     #[inline(always)]
     fn link(&mut self, chunk: Chunk) {
-        self.room = chunk.capacity();
+        self.room = chunk.capacity() as u32;
         let mut block = chunk.into_block();
         // SAFETY: the block was just given up to this chain, nobody else refers to it.
-        let header = unsafe { block.as_mut() };
-        (header.next, header.into, header.start) = (None, 0, 0);
-        (header.count, header.first, header.told) = (0, 0, 0);
+        unsafe { block.as_mut() }.clear();
         self.tail = Some(block);
-        self.write = bytes_of(block);
+        self.end = 0;
     }
 
     /// Takes no more by the short way, until [`Chain::unseal`].
@@ -343,7 +407,7 @@ impl Chain {
     #[inline]
     fn end_of(&self, block: NonNull<Header>) -> u32 {
         if Some(block) == self.tail {
-            (self.write as usize - bytes_of(block) as usize) as u32
+            self.end
         } else {
             // SAFETY: the chain owns its blocks.
             unsafe { block.as_ref().end }
@@ -461,7 +525,7 @@ impl Chain {
         }
         if self.head == self.tail {
             (self.head, self.tail) = (None, None);
-            (self.write, self.room) = (ptr::null_mut(), 0);
+            (self.end, self.room) = (0, 0);
         } else {
             // SAFETY: the chain owns its blocks.
             self.head = unsafe { block.as_ref().next };
@@ -469,10 +533,36 @@ impl Chain {
         Some(Chunk(block))
     }
 
-    /// What is appended from here on is held back, in chunks of its own.
-    pub fn cork(&mut self) {
-        self.divider = Some(self.tail.unwrap_or(NONE));
+    /// What is appended from here on is held back, in chunks of its own; the `visible` bytes of now
+    /// may leave.
+    pub fn cork(&mut self, visible: u64) {
+        let mut divider = self.tail.unwrap_or(NONE);
+        if self.tail.is_some() {
+            // SAFETY: the chain owns its tail, and no reference into it is alive.
+            unsafe { divider.as_mut() }.visible = visible;
+        }
+        self.divider = Some(divider);
         self.seal();
+    }
+
+    /// While corked: how much may leave. It is the host of [`Chain::advance`] that keeps the count, by
+    /// [`Chain::show_less`].
+    #[inline]
+    pub fn visible(&self) -> u64 {
+        match self.divider {
+            // SAFETY: the chain owns its blocks.
+            Some(divider) if divider != NONE => unsafe { divider.as_ref() }.visible,
+            _ => 0,
+        }
+    }
+
+    /// `len` of the bytes that may leave are about to.
+    #[inline]
+    pub fn show_less(&mut self, len: u64) {
+        if let Some(mut divider) = self.divider.filter(|divider| *divider != NONE) {
+            // SAFETY: the chain owns its blocks, and no reference into this one is alive.
+            unsafe { divider.as_mut() }.visible -= len;
+        }
     }
 
     /// The same, but the tail is held back already: a reservation in it was made while corked.
@@ -485,8 +575,13 @@ impl Chain {
             next = unsafe { block.as_ref().next };
             if next.is_some() && next == self.tail {
                 self.divider = Some(block);
+                self.show_none();
             }
         }
+    }
+
+    fn show_none(&mut self) {
+        self.show_less(self.visible());
     }
 
     /// Segments that have left, and whose owners do not know.
@@ -506,17 +601,26 @@ impl Chain {
         self.divider = None;
     }
 
-    /// What the chunks take from the system.
-    pub fn footprint(&self) -> usize {
-        let mut bytes = 0;
-        let mut next = self.head;
+    /// What is in it, by walking through all of it.
+    pub fn census(&self) -> Census {
+        let (mut census, mut next) = (Census::default(), self.head);
         while let Some(block) = next {
             // SAFETY: the chain owns its blocks.
             let header = unsafe { block.as_ref() };
-            bytes += Chunk::footprint_of(header.capacity as usize);
+            census.allocated += HEADER as u64 + u64::from(header.capacity);
+            for i in header.told..header.count {
+                // SAFETY: insertions below count are initialised.
+                let segment = unsafe { (*insertion_of(block, header.capacity, i)).segment };
+                let left = match i.cmp(&header.first) {
+                    Ordering::Less => segment.len(),
+                    Ordering::Equal => header.into,
+                    Ordering::Greater => 0,
+                };
+                census.count(segment.kind(), segment.len(), segment.len() - left);
+            }
             next = header.next;
         }
-        bytes
+        census
     }
 
     /// Ends the cork, and takes out what it held back.
@@ -534,11 +638,10 @@ impl Chain {
         }
         // SAFETY: the chain owns its blocks, and no reference into this one is alive.
         let header = unsafe { last.as_mut() };
-        let (write, room) = (self.write, self.room);
-        let held = Chain { head: header.next.take(), tail, write, room, ..Chain::new() };
+        let (end, room) = (self.end, self.room);
+        let held = Chain { head: header.next.take(), tail, end, room, divider: None };
         self.tail = divider;
-        // SAFETY: end is inside the block.
-        self.write = unsafe { bytes_of(last).add(header.end as usize) };
+        self.end = header.end;
         self.room = header.room(header.end);
         held
     }
@@ -551,7 +654,7 @@ impl Chain {
         let (Some(head), Some(mut last)) = (other.head, self.tail) else {
             if self.tail.is_none() {
                 (self.head, self.tail) = (other.head.take(), other.tail.take());
-                (self.write, self.room) = (other.write, other.room);
+                (self.end, self.room) = (other.end, other.room);
             }
             return None;
         };
@@ -562,7 +665,7 @@ impl Chain {
         // SAFETY: the chain owns its blocks, and no reference into this one is alive.
         let header = unsafe { last.as_mut() };
         (header.end, header.next) = (end, Some(head));
-        (self.tail, self.write, self.room) = (other.tail, other.write, other.room);
+        (self.tail, self.end, self.room) = (other.tail, other.end, other.room);
         (other.head, other.tail) = (None, None);
         None
     }
@@ -575,10 +678,10 @@ impl Chain {
         let (start, end) = (header.start as usize, other.end_of(block) as usize);
         let insertions = (header.count - header.first) as usize * SEGMENT;
         let is_all = other.tail == Some(block) && header.into == 0 && header.told == header.first;
-        if !is_all || end - start > SMALL || end - start + insertions > self.room {
+        if !is_all || end - start > SMALL || end - start + insertions > self.room() {
             return false;
         }
-        let offset = self.end_of(self.tail.expect("it has room"));
+        let offset = self.end;
         // SAFETY: start..end are written bytes of the other chain's block.
         let bytes = unsafe { std::slice::from_raw_parts(bytes_of(block).add(start), end - start) };
         self.write(bytes);
@@ -599,10 +702,17 @@ impl Chain {
 }
 
 impl Header {
+    /// Nothing is in the chunk.
+    #[inline(always)]
+    fn clear(&mut self) {
+        (self.next, self.into, self.start) = (None, 0, 0);
+        (self.count, self.first, self.told) = (0, 0, 0);
+    }
+
     /// Bytes between the last written, at `end`, and the insertions.
     #[inline]
-    fn room(&self, end: u32) -> usize {
-        (self.capacity - end) as usize - self.count as usize * SEGMENT
+    fn room(&self, end: u32) -> u32 {
+        self.capacity - end - self.count * SEGMENT as u32
     }
 
     /// Nothing of this chunk waits.
@@ -703,6 +813,7 @@ impl Default for Chain {
 
 impl Drop for Chain {
     fn drop(&mut self) {
+        drop(self.take_lent());
         while self.pop().is_some() {}
     }
 }

@@ -19,6 +19,8 @@ impl Errno {
     pub const NO_BUFFERS: Errno = Errno::known(libc::ENOBUFS);
     /// The stream has ended: closed by the host, or by its peer.
     pub const PIPE: Errno = Errno::known(libc::EPIPE);
+    /// The peer broke the connection.
+    pub const RESET: Errno = Errno::known(libc::ECONNRESET);
     /// A signal came first.
     pub const INTERRUPTED: Errno = Errno::known(libc::EINTR);
     /// A flush is under way, or memory is reserved.
@@ -27,6 +29,8 @@ impl Errno {
     pub const ALREADY: Errno = Errno::known(libc::EALREADY);
     /// Discarded by the host.
     pub const CANCELED: Errno = Errno::known(libc::ECANCELED);
+    /// The deadline is over.
+    pub const TIMED_OUT: Errno = Errno::known(libc::ETIMEDOUT);
     /// A file ended before what was promised of it.
     pub const IO: Errno = Errno::known(libc::EIO);
     /// A number is too large for what it counts.
@@ -54,6 +58,11 @@ impl Errno {
     /// The error of the system call that has just failed on this thread.
     pub fn last() -> Errno {
         Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    }
+
+    /// The number, for where room is scarce: no platform has one that large.
+    pub fn number(self) -> i16 {
+        i16::try_from(self.0.get()).unwrap_or(Errno::NOT_RECOVERABLE.0.get() as i16)
     }
 
     /// As the C ABI returns it.

@@ -22,19 +22,20 @@ pub trait Lender {
 ///
 /// BLOCKED: bytes remain, the sink is full. MORE: bytes remain, the budget is spent. RESUME: fell to
 /// the low watermark. BUSY: another flush is under way. Any other error is the connection's end: the
-/// queue has failed with it and keeps nothing.
+/// queue has failed with it and keeps nothing. TIMED_OUT: its deadline was over before.
 pub fn flush(queue: &impl Lender, sink: &mut impl Sink, max_bytes: usize) -> Result<Hints> {
     // What others append meanwhile waits for the next call: so a call ends, however fast they are.
-    let (mut budget, mut first) = queue.lend(|queue, _| {
-        queue.begin_flush()?;
-        let available = usize::try_from(queue.available()).unwrap_or(usize::MAX);
-        let budget = if max_bytes == 0 { available } else { available.min(max_bytes) };
+    let (mut budget, mut first) = queue.lend(|queue, pool| {
+        queue.socket = sink.socket();
+        let allowed = usize::try_from(queue.begin_flush(pool)?).unwrap_or(usize::MAX);
+        let budget = if max_bytes == 0 { allowed } else { allowed.min(max_bytes) };
         Ok((budget, queue.runs().next()))
     })?;
 
-    let mut hints = Hints::NONE;
+    let (mut hints, mut shorts, calls_before) = (Hints::NONE, 0, sink.calls());
     loop {
         let (offered, outcome) = match first {
+            _ if budget == 0 => (0, Ok(0)),
             None => (0, Ok(0)),
             Some(Run::Memory(piece)) if piece.len() >= budget => {
                 let pieces = [piece.first(budget)];
@@ -46,27 +47,30 @@ pub fn flush(queue: &impl Lender, sink: &mut impl Sink, max_bytes: usize) -> Res
                 offer(len, || sink.send_file(fd, offset, len))
             }
         };
+        let calls = sink.calls() - calls_before;
         let ended = queue.lend(|queue, pool| {
             let taken = match outcome {
                 Ok(taken) => taken,
                 Err(errno) if errno.is_transient() || errno == Errno::INTERRUPTED => 0,
                 Err(errno) => {
-                    queue.end_flush();
+                    queue.end_flush(pool, calls, shorts, false);
                     queue.fail(pool, errno);
                     return Some(Err(errno));
                 }
             };
             hints |= queue.leave(pool, taken as u64);
             budget -= taken;
+            shorts += u32::from(taken < offered);
             // A file may be taken in parts for other reasons than a full socket (sendfile(2)).
             let asks_on = taken == offered || taken > 0 && matches!(first, Some(Run::File(..)));
             if asks_on && budget > 0 {
                 first = queue.runs().next();
                 return None;
             }
-            queue.end_flush();
-            if queue.available() > 0 {
-                let turn_is_over = budget == 0 || outcome == Err(Errno::INTERRUPTED);
+            let turn_is_over = budget == 0 || outcome == Err(Errno::INTERRUPTED);
+            let remains = queue.available() > 0;
+            queue.end_flush(pool, calls, shorts, remains && !turn_is_over);
+            if remains {
                 hints |= if turn_is_over { Hints::MORE } else { Hints::BLOCKED };
             }
             Some(Ok(hints))

@@ -10,11 +10,16 @@
 //!   flush       moves bytes from a queue to a sink, under a budget
 //!     sink/       where bytes go: socket
 //!     queue       what waits, in order: append, borrow, reserve, cork, peek, consume
-//!       pressure    watermarks and the hard cap
+//!       pressure    watermarks and the hard cap; how fast bytes may leave, and how slowly
+//!       tally       what is counted
 //!       pool        which chunks are free, and the byte budget
+//!         clock       the time, as the pool's owner reads it
 //!         chunk       blocks of memory that the stream is written on, and chains of them
+//!           pages       where that memory comes from
 //!           segment     one run of bytes, and who must be told when it is gone
 //!         errno       the errors all of them speak
+//!   stats       the figures of a queue and of a pool, as structs and as JSON
+//!   log         what is worth a word, and to whom
 //! ```
 //!
 //! The laws, each with a test that can fail (`tests/`):
@@ -33,10 +38,14 @@
 
 pub mod capi;
 pub mod chunk;
+pub mod clock;
 pub mod errno;
 pub mod flush;
+pub mod log;
 pub mod pool;
 pub mod pressure;
 pub mod queue;
 pub mod segment;
 pub mod sink;
+pub mod stats;
+pub mod tally;

@@ -1,42 +1,58 @@
 //! Which chunks are free, and the byte budget: what many queues share.
 
-use crate::chunk::{Chunk, Stack};
+use crate::chunk::{Chunk, HEADER, Stack};
+use crate::clock::Clock;
 use crate::errno::{Errno, Result};
 use parking_lot::Mutex;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that a chunk holds unless the configuration says otherwise.
+/// Bytes that a chunk takes unless the configuration says otherwise: a page.
 pub const CHUNK_BYTES: usize = 4 * 1024;
 /// Free chunks that a pool keeps warm, in bytes, unless the configuration says otherwise.
 pub const KEEP_BYTES: usize = 4 * 1024 * 1024;
-/// The least that a chunk may hold: below it the headers weigh more than the bytes.
+/// The least that a chunk may take: below it the headers weigh more than the bytes.
 pub const MIN_CHUNK_BYTES: usize = 256;
 /// Above this an append asks the allocator for the whole in one block first, and gives that back.
 /// Overcommitting kernels grant any number of chunks and kill the process once they are touched;
 /// one block that is larger than the machine they refuse (proc(5), overcommit_memory).
 const PROBE_BYTES: usize = 256 * 1024 * 1024;
+/// No budget: half the range, so that a sum of two counts never wraps around.
+pub const NO_LIMIT: usize = isize::MAX as usize;
+/// A pool that has taken this many times what it may keep has seen a burst, which need not come
+/// again: it keeps a 32nd, until it holds less than half of that and needs more.
+const BURST: usize = 8;
+const AFTER_BURST: usize = 32;
 
 /// What a pool is made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The budget: what queues hold and what is kept free never exceed it together.
+    /// The budget: chunks, free ones too, and pinned memory never exceed it together.
     pub max_bytes: usize,
-    /// Bytes that each chunk holds.
+    /// Bytes that each chunk takes.
     pub chunk_bytes: usize,
-    /// Free chunks are kept up to this; above it memory goes back to the allocator.
+    /// Free chunks are kept up to this; above it memory goes back to the system.
     pub keep_bytes: usize,
 }
 
 impl Limits {
     /// The defaults: no budget.
     pub const DEFAULT: Limits =
-        Limits { max_bytes: usize::MAX, chunk_bytes: CHUNK_BYTES, keep_bytes: KEEP_BYTES };
+        Limits { max_bytes: NO_LIMIT, chunk_bytes: CHUNK_BYTES, keep_bytes: KEEP_BYTES };
 
     /// With a chunk size as chunks have it.
     const fn rounded(self) -> Limits {
-        let chunk_bytes = self.chunk_bytes.next_multiple_of(8);
-        Limits { chunk_bytes, ..self }
+        match Chunk::rounded(self.chunk_bytes) {
+            Some(chunk_bytes) => Limits { chunk_bytes, ..self },
+            None => self,
+        }
+    }
+
+    /// Bytes that a chunk of the usual size holds.
+    #[inline(always)]
+    fn capacity(&self) -> usize {
+        self.chunk_bytes - HEADER
     }
 }
 
@@ -44,55 +60,81 @@ impl Limits {
 pub struct Pool {
     limits: Limits,
     state: Guard,
+    /// Shared payloads that are charged to this pool. Apart, because the last of their holders may be
+    /// any thread, whatever the pool is.
+    shared: AtomicUsize,
+    clock: Clock,
 }
 
+/// Invariant: `allocated + pinned` and the pool's `shared` are at most `ceiling`, and that is at most
+/// `max_bytes`.
 struct State {
     /// Chunks of `chunk_bytes` that no queue holds.
     free: Stack,
-    /// What they take from the system.
-    kept: usize,
+    /// One of another size, larger than those.
+    spare: Cell<Option<Chunk>>,
+    /// What both take from the system.
+    kept: Cell<usize>,
+    /// `kept` may grow up to this.
+    keep_bytes: Cell<usize>,
     /// What all chunks of this pool take from the system: those kept, and those that queues hold.
-    /// At most `max_bytes`.
-    allocated: usize,
+    allocated: Cell<usize>,
+    /// Borrowed memory, until its owner is told.
+    pinned: Cell<usize>,
+    /// The most that there ever was of everything. Up to here a pin needs no closer look.
+    ceiling: Cell<usize>,
 }
 
-impl State {
-    const NEW: State = State { free: Stack::new(), kept: 0, allocated: 0 };
+/// What a pool has, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// The budget.
+    pub max: usize,
+    /// Chunks that queues hold.
+    pub used: usize,
+    /// Chunks that are kept.
+    pub free: usize,
+    /// Borrowed memory.
+    pub pinned: usize,
+    /// Shared payloads.
+    pub shared: usize,
+    /// The most that there ever was of all these together.
+    pub peak: usize,
 }
 
 /// One thread at a time, at no cost, or any thread.
 enum Guard {
-    Confined(RefCell<State>),
+    Confined(State),
     Shared(Mutex<State>),
 }
 
 impl Guard {
     #[inline(always)]
-    fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+    fn with<R>(&self, f: impl FnOnce(&State) -> R) -> R {
         match self {
-            Guard::Confined(state) => f(&mut state.borrow_mut()),
-            Guard::Shared(state) => f(&mut state.lock()),
+            Guard::Confined(state) => f(state),
+            Guard::Shared(state) => f(&state.lock()),
         }
     }
 }
 
 impl Pool {
     /// A pool for one thread at a time.
-    pub const fn confined(limits: Limits) -> Pool {
-        let limits = limits.rounded();
-        Pool { limits, state: Guard::Confined(RefCell::new(State::NEW)) }
+    pub const fn confined(limits: Limits, clock: Clock) -> Pool {
+        let state = Guard::Confined(State::new(&limits));
+        Pool { limits: limits.rounded(), state, shared: AtomicUsize::new(0), clock }
     }
 
     /// A pool for any thread.
-    pub const fn shared(limits: Limits) -> Pool {
-        let limits = limits.rounded();
-        Pool { limits, state: Guard::Shared(Mutex::new(State::NEW)) }
+    pub const fn shared(limits: Limits, clock: Clock) -> Pool {
+        let state = Guard::Shared(Mutex::new(State::new(&limits)));
+        Pool { limits: limits.rounded(), state, shared: AtomicUsize::new(0), clock }
     }
 
     /// Bytes that a chunk of the usual size holds.
     #[inline]
-    pub fn chunk_bytes(&self) -> usize {
-        self.limits.chunk_bytes
+    pub fn chunk_capacity(&self) -> usize {
+        self.limits.capacity()
     }
 
     /// Any thread may use it.
@@ -100,30 +142,38 @@ impl Pool {
         matches!(self.state, Guard::Shared(_))
     }
 
-    /// Bytes of the chunks that queues hold.
-    pub fn held_bytes(&self) -> usize {
-        self.state.with(|state| state.allocated - state.kept)
+    /// The time.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
-    /// Bytes of the chunks that are kept free.
-    pub fn kept_bytes(&self) -> usize {
-        self.state.with(|state| state.kept)
+    /// The time, in nanoseconds.
+    #[inline]
+    pub fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// What it has.
+    pub fn usage(&self) -> Usage {
+        let shared = self.shared.load(Ordering::Relaxed);
+        self.state.with(|state| Usage {
+            max: self.limits.max_bytes,
+            used: state.allocated.get() - state.kept.get(),
+            free: state.kept.get(),
+            pinned: state.pinned.get(),
+            shared,
+            peak: state.ceiling.get(),
+        })
     }
 
     /// A chunk of the usual size.
     ///
-    /// NO_BUFFERS: the budget is spent. NO_MEMORY: the allocator has none.
+    /// NO_BUFFERS: the budget is spent. NO_MEMORY: the system has none.
     pub fn take(&self) -> Result<Chunk> {
-        match self.take_warm() {
+        match self.state.with(|state| state.take(&self.limits)) {
             Some(chunk) => Ok(chunk),
             None => self.allocate(self.limits.chunk_bytes),
         }
-    }
-
-    /// A chunk of the usual size, if one is kept.
-    #[inline]
-    fn take_warm(&self) -> Option<Chunk> {
-        self.state.with(|state| state.take(&self.limits))
     }
 
     /// A chunk of the usual size, if one is kept and this pool is confined: what costs a few
@@ -131,14 +181,21 @@ impl Pool {
     #[inline(always)]
     pub fn take_at_once(&self) -> Option<Chunk> {
         match &self.state {
-            Guard::Confined(state) => state.borrow_mut().take(&self.limits),
+            Guard::Confined(state) => state.take(&self.limits),
             Guard::Shared(_) => None,
         }
     }
 
     /// One chunk that holds at least `bytes`. Errors as for [`Pool::take`].
     pub fn take_contiguous(&self, bytes: usize) -> Result<Chunk> {
-        if bytes <= self.limits.chunk_bytes { self.take() } else { self.allocate(bytes) }
+        if bytes <= self.limits.capacity() {
+            return self.take();
+        }
+        if let Some(chunk) = self.state.with(|state| state.take_spare(bytes)) {
+            return Ok(chunk);
+        }
+        let footprint = bytes.checked_add(HEADER).and_then(Chunk::rounded);
+        self.allocate(footprint.ok_or(Errno::NO_MEMORY)?)
     }
 
     /// Chunks that hold at least `bytes` together, or none at all. Errors as for [`Pool::take`].
@@ -150,7 +207,7 @@ impl Pool {
             black_box(&probe);
             granted.map_err(|_| Errno::NO_MEMORY)?;
         }
-        let (mut taken, mut room) = (Stack::new(), 0);
+        let (taken, mut room) = (Stack::new(), 0);
         while room < bytes {
             match self.take() {
                 Ok(chunk) => {
@@ -166,15 +223,23 @@ impl Pool {
         Ok(taken)
     }
 
-    /// Takes over `bytes` of chunks that `from` allocated: they are counted here from now on.
+    /// Takes over `chunks` bytes of chunks that `from` allocated, and `pinned` bytes that were charged
+    /// to it: they are counted here from now on.
     ///
     /// NO_BUFFERS: over the budget; nothing changed.
-    pub fn adopt(&self, from: &Pool, bytes: usize) -> Result<()> {
+    pub fn adopt(&self, from: &Pool, chunks: usize, pinned: usize) -> Result<()> {
         if std::ptr::eq(self, from) {
             return Ok(());
         }
-        drop(self.state.with(|state| state.charge(bytes, &self.limits))?);
-        from.state.with(|state| state.allocated -= bytes);
+        let all = chunks.checked_add(pinned).ok_or(Errno::NO_BUFFERS)?;
+        self.charge(all, |state| {
+            more(&state.allocated, chunks);
+            more(&state.pinned, pinned);
+        })?;
+        from.state.with(|state| {
+            less(&state.allocated, chunks);
+            less(&state.pinned, pinned);
+        });
         Ok(())
     }
 
@@ -191,7 +256,7 @@ impl Pool {
     #[inline(always)]
     pub fn give_at_once(&self, chunk: Chunk) {
         let surplus = match &self.state {
-            Guard::Confined(state) => state.borrow_mut().keep(chunk, &self.limits),
+            Guard::Confined(state) => state.keep(chunk, &self.limits),
             Guard::Shared(_) => Some(chunk),
         };
         if let Some(chunk) = surplus {
@@ -208,69 +273,204 @@ impl Pool {
     #[cold]
     #[inline(never)]
     fn free(&self, chunk: Chunk) {
-        self.state.with(|state| state.allocated -= chunk.footprint());
+        let chunk = self.state.with(|state| state.spare(chunk, &self.limits));
         // Outside the lock: freeing may be a system call.
         drop(chunk);
     }
 
     /// Takes chunks back.
-    pub fn give_all(&self, mut chunks: Stack) {
+    pub fn give_all(&self, chunks: Stack) {
         while let Some(chunk) = chunks.pop() {
             self.give(chunk);
         }
     }
 
+    /// Counts `bytes` of borrowed memory. NO_BUFFERS: the budget is spent.
+    #[inline]
+    pub fn pin(&self, bytes: usize) -> Result<()> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        // Loaded in the lock, which pin_shared() holds as well.
+        if self.state.with(|state| state.pin(bytes, self.shared.load(Ordering::Relaxed))) {
+            return Ok(());
+        }
+        self.charge(bytes, |state| more(&state.pinned, bytes))
+    }
+
+    /// [`Pool::pin`], if this pool is confined and has seen as much before.
+    #[inline(always)]
+    pub fn pin_at_once(&self, bytes: usize) -> bool {
+        match &self.state {
+            Guard::Confined(state) => state.pin(bytes, self.shared.load(Ordering::Relaxed)),
+            Guard::Shared(_) => false,
+        }
+    }
+
+    /// The owner of so much borrowed memory has it back.
+    #[inline(always)]
+    pub fn unpin(&self, bytes: usize) {
+        match &self.state {
+            Guard::Confined(state) => less(&state.pinned, bytes),
+            Guard::Shared(_) if bytes == 0 => {}
+            Guard::Shared(_) => self.unpin_at_length(bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn unpin_at_length(&self, bytes: usize) {
+        self.state.with(|state| less(&state.pinned, bytes));
+    }
+
+    /// Counts a shared payload. NO_BUFFERS: the budget is spent.
+    pub fn pin_shared(&self, bytes: usize) -> Result<()> {
+        self.charge(bytes, |_| {
+            self.shared.fetch_add(bytes, Ordering::Relaxed);
+        })
+    }
+
+    /// A shared payload is gone. Any thread may say so, whatever the pool is.
+    pub fn unpin_shared(&self, bytes: usize) {
+        self.shared.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     #[cold]
     #[inline(never)]
-    fn allocate(&self, capacity: usize) -> Result<Chunk> {
-        let capacity = Chunk::rounded(capacity).ok_or(Errno::NO_MEMORY)?;
-        let bytes = Chunk::footprint_of(capacity);
-        let in_the_way = self.state.with(|state| state.charge(bytes, &self.limits))?;
-        // Outside the lock: both may be system calls.
-        drop(in_the_way);
-        Chunk::allocate(capacity).ok_or_else(|| {
-            self.state.with(|state| state.allocated -= bytes);
+    fn allocate(&self, footprint: usize) -> Result<Chunk> {
+        self.charge(footprint, |state| more(&state.allocated, footprint))?;
+        // Outside the lock: this may be a system call.
+        Chunk::allocate(footprint).ok_or_else(|| {
+            self.state.with(|state| less(&state.allocated, footprint));
             Errno::NO_MEMORY
         })
     }
+
+    /// Lets `count` count `bytes` more, if they are within the budget. Kept chunks give way.
+    #[cold]
+    #[inline(never)]
+    fn charge(&self, bytes: usize, count: impl FnOnce(&State)) -> Result<()> {
+        let in_the_way = self.state.with(|state| {
+            let in_the_way = state.make_room(bytes, &self.shared, &self.limits)?;
+            count(state);
+            state.adapt(self.shared.load(Ordering::Relaxed), &self.limits);
+            Ok(in_the_way)
+        })?;
+        // Outside the lock: freeing may be a system call.
+        drop(in_the_way);
+        Ok(())
+    }
+}
+
+fn more(count: &Cell<usize>, bytes: usize) {
+    count.set(count.get() + bytes);
+}
+
+fn less(count: &Cell<usize>, bytes: usize) {
+    count.set(count.get() - bytes);
 }
 
 impl State {
+    const fn new(limits: &Limits) -> State {
+        State {
+            free: Stack::new(),
+            spare: Cell::new(None),
+            kept: Cell::new(0),
+            keep_bytes: Cell::new(limits.keep_bytes),
+            allocated: Cell::new(0),
+            pinned: Cell::new(0),
+            ceiling: Cell::new(0),
+        }
+    }
+
     /// A kept chunk, the one given last.
     #[inline(always)]
-    fn take(&mut self, limits: &Limits) -> Option<Chunk> {
+    fn take(&self, limits: &Limits) -> Option<Chunk> {
         let chunk = self.free.pop()?;
-        self.kept -= Chunk::footprint_of(limits.chunk_bytes);
+        less(&self.kept, limits.chunk_bytes);
         Some(chunk)
+    }
+
+    /// The spare chunk, if it holds `bytes` and not many times as much.
+    fn take_spare(&self, bytes: usize) -> Option<Chunk> {
+        let chunk = self.spare.take()?;
+        if (bytes..=bytes.saturating_mul(4)).contains(&chunk.capacity()) {
+            less(&self.kept, chunk.footprint());
+            return Some(chunk);
+        }
+        self.spare.set(Some(chunk));
+        None
     }
 
     /// Keeps `chunk` warm, or returns it when it is one too many or of another size.
     #[inline(always)]
-    fn keep(&mut self, chunk: Chunk, limits: &Limits) -> Option<Chunk> {
-        let kept = self.kept + Chunk::footprint_of(limits.chunk_bytes);
-        if chunk.capacity() != limits.chunk_bytes || kept > limits.keep_bytes {
+    fn keep(&self, chunk: Chunk, limits: &Limits) -> Option<Chunk> {
+        let kept = self.kept.get() + limits.chunk_bytes;
+        if chunk.capacity() != limits.capacity() || kept > self.keep_bytes.get() {
             return Some(chunk);
         }
-        self.kept = kept;
+        self.kept.set(kept);
         self.free.push(chunk);
         None
     }
 
-    /// Counts `bytes` as allocated, within the budget. Kept chunks that are in their way are
-    /// returned, to be dropped.
-    fn charge(&mut self, bytes: usize, limits: &Limits) -> Result<Stack> {
-        let held = self.allocated - self.kept;
-        if held.checked_add(bytes).is_none_or(|held| held > limits.max_bytes) {
+    /// `chunk` was not kept: it becomes the spare one, or it, or the one before it, is returned to be
+    /// dropped, and counts no more.
+    fn spare(&self, chunk: Chunk, limits: &Limits) -> Option<Chunk> {
+        let before = self.spare.take();
+        let bytes = before.as_ref().map_or(0, Chunk::footprint);
+        let kept = self.kept.get() - bytes + chunk.footprint();
+        let is_usual = chunk.capacity() == limits.capacity();
+        let (spare, over) = if is_usual || kept > self.keep_bytes.get() {
+            (before, Some(chunk))
+        } else {
+            self.kept.set(kept);
+            (Some(chunk), before)
+        };
+        self.spare.set(spare);
+        less(&self.allocated, over.as_ref().map_or(0, Chunk::footprint));
+        over
+    }
+
+    /// Counts `bytes` of borrowed memory, if there was as much before.
+    #[inline(always)]
+    fn pin(&self, bytes: usize, shared: usize) -> bool {
+        // Neither is above NO_LIMIT: the one by the invariant, the other as no object is.
+        let pinned = self.pinned.get() + bytes;
+        if self.allocated.get() + shared + pinned > self.ceiling.get() {
+            return false;
+        }
+        self.pinned.set(pinned);
+        true
+    }
+
+    /// Makes room for `bytes` within the budget. Kept chunks that are in their way count no more, and
+    /// are returned to be dropped.
+    fn make_room(&self, bytes: usize, shared: &AtomicUsize, limits: &Limits) -> Result<Stack> {
+        let pinned = self.pinned.get() + shared.load(Ordering::Relaxed);
+        let in_use = self.allocated.get() - self.kept.get() + pinned;
+        if in_use.checked_add(bytes).is_none_or(|sum| sum > limits.max_bytes) {
             return Err(Errno::NO_BUFFERS);
         }
-        let mut in_the_way = Stack::new();
-        while self.allocated > limits.max_bytes - bytes {
-            let chunk = self.free.pop().expect("what is held alone is within the budget");
-            self.kept -= chunk.footprint();
-            self.allocated -= chunk.footprint();
+        let in_the_way = Stack::new();
+        while self.allocated.get() + pinned > limits.max_bytes - bytes {
+            let chunk = self.spare.take().or_else(|| self.free.pop());
+            let chunk = chunk.expect("what is in use alone is within the budget");
+            less(&self.kept, chunk.footprint());
+            less(&self.allocated, chunk.footprint());
             in_the_way.push(chunk);
         }
-        self.allocated += bytes;
         Ok(in_the_way)
+    }
+
+    /// After something has been counted: how much there ever was, and how much to keep from now on.
+    fn adapt(&self, shared: usize, limits: &Limits) {
+        let allocated = self.allocated.get();
+        self.ceiling.set(self.ceiling.get().max(allocated + self.pinned.get() + shared));
+        let burst = limits.keep_bytes.saturating_mul(BURST);
+        if allocated > burst {
+            self.keep_bytes.set(limits.keep_bytes / AFTER_BURST);
+        } else if allocated <= burst / 2 {
+            self.keep_bytes.set(limits.keep_bytes);
+        }
     }
 }

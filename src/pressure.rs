@@ -1,4 +1,8 @@
-//! How much waits, and when that is too much: watermarks and the hard cap.
+//! How much waits, and when that is too much: watermarks and the hard cap. Below: how fast it may
+//! leave, and how slowly.
+
+pub mod floor;
+pub mod rate;
 
 use crate::errno::{Errno, Result};
 
@@ -25,13 +29,9 @@ impl Hints {
         self.0
     }
 
-    /// Without `other`.
-    pub fn without(self, other: Hints) -> Hints {
-        Hints(self.0 & !other.0)
-    }
-
+    /// These if `condition` holds, else none.
     #[inline]
-    fn when(self, condition: bool) -> Hints {
+    pub fn when(self, condition: bool) -> Hints {
         Hints(self.0 * u32::from(condition))
     }
 }
@@ -77,20 +77,25 @@ impl Watermarks {
             Err(Errno::INVALID)
         }
     }
+
+    /// The low mark, if it is not what follows from the high one.
+    pub fn own_low(&self) -> Option<u64> {
+        (self.low != self.high / 2).then_some(self.low)
+    }
 }
 
-/// How much waits, held against the watermarks.
+/// How much waits, held against the watermarks. The low one, and whether the high one was reached,
+/// are the queue's to keep.
 pub struct Pressure {
     waiting: u64,
-    marks: Watermarks,
-    /// The high watermark was reached, and the low one not since.
-    high: bool,
+    high: u64,
+    max: u64,
 }
 
 impl Pressure {
     /// Nothing waits.
     pub fn new(marks: Watermarks) -> Pressure {
-        Pressure { waiting: 0, marks, high: false }
+        Pressure { waiting: 0, high: marks.high, max: marks.max }
     }
 
     /// Bytes that wait.
@@ -99,57 +104,46 @@ impl Pressure {
         self.waiting
     }
 
-    /// The high watermark was reached, and the low one not since.
+    /// What low is unless the configuration says otherwise.
+    #[inline]
+    pub fn usual_low(&self) -> u64 {
+        self.high / 2
+    }
+
+    /// As much waits as the high watermark, or more.
     #[inline]
     pub fn is_high(&self) -> bool {
-        self.high
+        self.waiting >= self.high
     }
 
     /// `len` more bytes stay within the cap.
     #[inline]
     pub fn admits(&self, len: u64) -> bool {
         // What waits may be above a cap that was lowered.
-        len <= self.marks.max.saturating_sub(self.waiting)
+        len <= self.max.saturating_sub(self.waiting)
     }
 
     /// `len` more bytes stay below the high watermark, and with it below the cap: nothing to tell.
     #[inline]
     pub fn stays_low(&self, len: u64) -> bool {
         // Both are at most i64::MAX: memory, files and caps are. Their sum does not overflow.
-        self.waiting + len < self.marks.high
+        self.waiting + len < self.high
     }
 
-    /// `len` bytes came, and [`Pressure::stays_low`] held.
+    /// `len` bytes came.
     #[inline]
-    pub fn rise_low(&mut self, len: u64) {
+    pub fn rise(&mut self, len: u64) {
         self.waiting += len;
     }
 
-    /// `len > 0` bytes came: WAKE when they are the first, HIGH at or over the mark.
+    /// `len` bytes went.
     #[inline]
-    pub fn rise(&mut self, len: u64) -> Hints {
-        let before = self.waiting;
-        self.waiting = before + len;
-        let high = self.waiting >= self.marks.high;
-        self.high |= high;
-        Hints::WAKE.when(before == 0) | Hints::HIGH.when(high)
-    }
-
-    /// `len` bytes went: RESUME when this ends a time of being high.
-    #[inline]
-    pub fn fall(&mut self, len: u64) -> Hints {
+    pub fn fall(&mut self, len: u64) {
         self.waiting -= len;
-        let resume = self.high && self.waiting <= self.marks.low;
-        self.high &= !resume;
-        Hints::RESUME.when(resume)
     }
 
-    /// Other watermarks from now on; what waits stays, also above the new cap. HIGH at or over the new
-    /// mark, RESUME when the new low mark ends a time of being high.
-    pub fn set_watermarks(&mut self, marks: Watermarks) -> Hints {
-        self.marks = marks;
-        let high = self.waiting >= marks.high;
-        self.high |= high;
-        Hints::HIGH.when(high) | self.fall(0)
+    /// Other watermarks from now on; what waits stays, also above the new cap.
+    pub fn set_watermarks(&mut self, marks: Watermarks) {
+        (self.high, self.max) = (marks.high, marks.max);
     }
 }

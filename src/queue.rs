@@ -4,11 +4,17 @@
 //! the pool to each call that takes or gives memory. Nor does it call anybody: who has to be told that
 //! a segment is gone is told by the holder ([`Queue::next_gone`]), once the call is over.
 
-use crate::chunk::{Chain, Chunk, SEGMENT, Stack};
+mod extras;
+
+use crate::chunk::{Census, Chain, SEGMENT, Stack};
 use crate::errno::{Errno, Result};
 use crate::pool::Pool;
+use crate::pressure::floor::Floor;
+use crate::pressure::rate::Rate;
 use crate::pressure::{Hints, Pressure, Watermarks};
-use crate::segment::{Gone, Piece, Run, Segment};
+use crate::segment::{Gone, Kind, NO_FD, Piece, Run, Segment};
+use crate::tally::{Count, Tally};
+use extras::{Boxed, Extras};
 
 /// One connection's output.
 ///
@@ -19,42 +25,93 @@ pub struct Queue {
     /// Holds no chunk when nothing waits, nothing is reserved and nobody has to be told.
     chain: Chain,
     pressure: Pressure,
-    /// While corked: how much of what waits may leave.
-    visible: u64,
+    flags: Flags,
+    /// The errno that ended the connection, or 0. Then it is closed, too.
+    failure: i16,
+    /// Bytes that a reservation lent out, while RESERVED. They are at the front of the chunk that the
+    /// chain lends, or at its write cursor: then that chunk stays until the commit, even when all that
+    /// waits leaves.
+    reserved: u32,
     /// Segments whose owners have not been told, and how many of those have left.
     segments: u32,
     untold: u32,
-    /// Bytes that a reservation lent out; 0: none. They are at the front of `lent`, or at the chain's
-    /// write cursor: then that chunk stays until the commit, even when all that waits leaves.
-    reserved: usize,
-    /// A chunk that was taken for the reservation, because the tail had not enough room.
-    lent: Option<Chunk>,
     sent: u64,
-    discarded: u64,
-    /// What ended the connection, if anything did. Then it is closed, too.
-    failure: Option<Errno>,
-    closed: bool,
+    /// When bytes last left and others stayed, or when the first of those that wait came.
+    progress: u64,
+    /// How long the sink was full, ever; while it is, less the time when that began.
+    blocked_ns: u64,
+    extras: Option<Boxed>,
+    tally: Tally,
+    /// The socket of the last flush, or NO_FD: for whoever asks the kernel about it.
+    pub socket: i32,
+}
+
+/// What stands against the short ways.
+#[derive(Clone, Copy)]
+struct Flags(u8);
+
+impl Flags {
+    /// No more appends.
+    const CLOSED: u8 = 1;
+    /// Memory is lent out: no appends until it is committed.
+    const RESERVED: u8 = 2;
     /// Between begin_flush and end_flush: the bytes at the front may be in the kernel's hands.
-    flushing: bool,
+    const FLUSHING: u8 = 4;
+    /// The high watermark was reached, and the low one not since.
+    const HIGH: u8 = 8;
+    /// The last flush found the sink full, and nothing has left since.
+    const BLOCKED: u8 = 16;
+    /// There is a rate, a floor or a deadline.
+    const PACED: u8 = 32;
+    /// The end of the connection was reported.
+    const REPORTED: u8 = 64;
+
+    #[inline(always)]
+    fn any(self, flags: u8) -> bool {
+        self.0 & flags != 0
+    }
+
+    #[inline]
+    fn set(&mut self, flag: u8, on: bool) {
+        self.0 = if on { self.0 | flag } else { self.0 & !flag };
+    }
+}
+
+/// How a connection ended that had something to lose: for the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Report {
+    /// What ended it, or None: the host gave up what was blocked.
+    pub failure: Option<Errno>,
+    /// Bytes that were dropped with it, or are about to be.
+    pub lost: u64,
+    /// Bytes that left, ever.
+    pub sent: u64,
+    /// For how long none had left.
+    pub stalled: u64,
 }
 
 impl Queue {
     /// An empty queue. It holds no memory of any pool.
-    pub fn new(marks: Watermarks) -> Queue {
-        Queue {
+    ///
+    /// NO_MEMORY: a low watermark of its own has no room.
+    pub fn new(marks: Watermarks) -> Result<Queue> {
+        let mut queue = Queue {
             chain: Chain::new(),
             pressure: Pressure::new(marks),
-            visible: 0,
+            flags: Flags(0),
+            failure: 0,
+            reserved: 0,
             segments: 0,
             untold: 0,
-            reserved: 0,
-            lent: None,
             sent: 0,
-            discarded: 0,
-            failure: None,
-            closed: false,
-            flushing: false,
-        }
+            progress: 0,
+            blocked_ns: 0,
+            extras: None,
+            tally: Tally::default(),
+            socket: NO_FD,
+        };
+        queue.set_low(marks)?;
+        Ok(queue)
     }
 
     /// Bytes that wait.
@@ -66,7 +123,7 @@ impl Queue {
     /// Bytes that wait and may leave: what is corked may not.
     #[inline]
     pub fn available(&self) -> u64 {
-        if self.chain.is_corked() { self.visible } else { self.waiting() }
+        if self.chain.is_corked() { self.chain.visible() } else { self.waiting() }
     }
 
     /// Bytes that left, ever.
@@ -74,14 +131,59 @@ impl Queue {
         self.sent
     }
 
-    /// Bytes that were dropped, ever.
-    pub fn discarded(&self) -> u64 {
-        self.discarded
+    /// What is counted.
+    pub fn count(&self, count: Count) -> u64 {
+        let counted = self.tally.get(count, self.extra().map(|extras| &extras.carried));
+        if count == Count::Peak { counted.max(self.waiting()) } else { counted }
+    }
+
+    /// What it holds, by walking through all of it.
+    pub fn census(&self) -> Census {
+        self.chain.census()
+    }
+
+    /// When bytes last left and others stayed, or when bytes last began to wait.
+    pub fn progress(&self) -> u64 {
+        self.progress
+    }
+
+    /// The sink was full when it was last asked, and nothing has left since.
+    pub fn is_blocked(&self) -> bool {
+        self.flags.any(Flags::BLOCKED)
+    }
+
+    /// How long the sink was full, ever.
+    pub fn blocked_ns(&self, now: u64) -> u64 {
+        if self.is_blocked() { self.blocked_ns.wrapping_add(now) } else { self.blocked_ns }
+    }
+
+    /// How long none of what waits has left, or, below a floor, how long it has been too slow.
+    pub fn stalled_ns(&self, now: u64) -> u64 {
+        if self.waiting() == 0 {
+            return 0;
+        }
+        let floor = self.extra().and_then(|extras| extras.floor);
+        let slow = floor.and_then(|floor| floor.slow_for(now));
+        slow.unwrap_or(0).max(now.saturating_sub(self.progress))
+    }
+
+    /// How long until a flush does something though the sink stays as it is: until the rate lets go
+    /// of bytes, or the deadline is over. 0: it does something now, or there is no such time.
+    pub fn retry_after_ns(&self, now: u64) -> u64 {
+        let Some(extras) = self.extra().filter(|_| self.waiting() > 0) else {
+            return 0;
+        };
+        let left = extras.deadline.map(|deadline| deadline.saturating_sub(now));
+        let held_back = match extras.rate {
+            Some(rate) if !self.is_blocked() => Some(rate.wait(self.available(), now)),
+            _ => None,
+        };
+        [left, held_back].into_iter().flatten().min().unwrap_or(0)
     }
 
     /// What ended the connection, if anything did.
     pub fn failure(&self) -> Option<Errno> {
-        self.failure
+        (self.failure != 0).then(|| Errno::new(i32::from(self.failure)))
     }
 
     /// Copies `bytes` behind what waits: all of them or none.
@@ -104,9 +206,9 @@ impl Queue {
     /// nothing to tell the host.
     #[inline(always)]
     pub fn fits(&self, len: usize) -> bool {
-        // len - 1 < room: no bytes go the long way, as does everything while the chain is sealed.
-        // Room in an open chain means that something waits.
-        len.wrapping_sub(1) < self.chain.room() && self.pressure.stays_low(len as u64)
+        // No bytes go the long way, as does everything while the chain is sealed. Room in an open chain
+        // means that something waits.
+        len != 0 && len <= self.chain.room() && self.pressure.stays_low(len as u64)
     }
 
     /// The other common case: nothing waits, `len` bytes fit one chunk, and a warm one is at hand,
@@ -114,7 +216,7 @@ impl Queue {
     #[inline(always)]
     pub fn start_at_once(&mut self, pool: &Pool, len: usize) -> bool {
         let idle = self.chain.is_empty() && self.is_plain();
-        let fits = len.wrapping_sub(1) < pool.chunk_bytes() && self.pressure.stays_low(len as u64);
+        let fits = len != 0 && len <= pool.chunk_capacity() && self.pressure.stays_low(len as u64);
         if !idle || !fits {
             return false;
         }
@@ -122,19 +224,21 @@ impl Queue {
             Some(chunk) => self.chain.start(chunk),
             None => return false,
         }
+        self.progress = pool.now();
         true
     }
 
     /// Nothing stands against an append, or changes what it has to tell.
     #[inline(always)]
     fn is_plain(&self) -> bool {
-        !self.closed && self.reserved == 0 && !self.chain.is_corked()
+        let in_the_way = Flags::CLOSED | Flags::RESERVED | Flags::PACED;
+        !self.flags.any(in_the_way) && !self.chain.is_corked()
     }
 
     /// Copies `bytes`, for which [`Queue::fits`] or [`Queue::start_at_once`] said yes.
     #[inline(always)]
     pub fn append_fitting(&mut self, bytes: &[u8]) {
-        self.pressure.rise_low(bytes.len() as u64);
+        self.pressure.rise(bytes.len() as u64);
         self.chain.write(bytes);
     }
 
@@ -157,7 +261,7 @@ impl Queue {
         for part in parts {
             self.write(part, &mut spare);
         }
-        Ok(self.rise(total as u64))
+        Ok(self.rise(pool, total as u64))
     }
 
     /// Puts `segment` behind what waits. It becomes the queue's to tell, unless this fails. Errors as
@@ -165,44 +269,185 @@ impl Queue {
     #[inline]
     pub fn append_segment(&mut self, pool: &Pool, segment: Segment) -> Result<Hints> {
         self.admit(segment.len())?;
-        if self.chain.room() < SEGMENT {
-            self.chain.push(pool.take()?);
+        let chunk = if self.chain.room() < SEGMENT { Some(pool.take()?) } else { None };
+        if let Err(errno) = pool.pin(segment.pins()) {
+            chunk.into_iter().for_each(|chunk| pool.give(chunk));
+            return Err(errno);
         }
-        self.chain.insert(segment);
-        self.segments += 1;
+        chunk.into_iter().for_each(|chunk| self.chain.push(chunk));
+        self.insert(segment);
         if segment.len() > 0 {
-            return Ok(self.rise(segment.len()));
+            return Ok(self.rise(pool, segment.len()));
         }
         self.pass_marks(pool);
         Ok(Hints::NONE)
     }
 
-    /// The common cases of [`Queue::append_segment`], in a few instructions: others wait and there is
-    /// room behind them, or nothing does and a warm chunk is at hand. None: nothing happened.
+    /// The common case of [`Queue::append_segment`], in a few instructions: others wait, there is room
+    /// behind them, and nothing to tell the host. false: nothing happened.
     #[inline(always)]
-    pub fn append_segment_at_once(&mut self, pool: &Pool, segment: Segment) -> Option<Hints> {
-        if !self.pressure.stays_low(segment.len()) || segment.len() == 0 {
-            return None;
+    pub fn append_segment_at_once(&mut self, pool: &Pool, segment: Segment) -> bool {
+        let (len, count) = (segment.len(), Queue::count_of(segment.kind()));
+        if self.chain.room() < SEGMENT || !self.pressure.stays_low(len) || len == 0 {
+            return false;
         }
-        let mut hints = Hints::NONE;
-        if self.chain.room() < SEGMENT {
-            if !self.chain.is_empty() || !self.is_plain() {
-                return None;
-            }
-            self.chain.start(pool.take_at_once()?);
-            hints = Hints::WAKE;
+        if !pool.pin_at_once(segment.pins()) {
+            return false;
+        }
+        if !self.tally.add_low(count, len) {
+            pool.unpin(segment.pins());
+            return false;
         }
         self.chain.insert(segment);
         self.segments += 1;
-        self.pressure.rise_low(segment.len());
-        Some(hints)
+        self.pressure.rise(len);
+        true
     }
 
-    /// `len > 0` bytes came.
+    /// The other common case: nothing waits, and a warm chunk is at hand. What there is to tell is WAKE.
+    /// false: nothing happened.
+    #[inline(always)]
+    pub fn start_with_segment_at_once(&mut self, pool: &Pool, segment: Segment) -> bool {
+        if !self.chain.is_empty() || !self.is_plain() {
+            return false;
+        }
+        match pool.take_at_once() {
+            Some(chunk) => self.chain.start(chunk),
+            None => return false,
+        }
+        if !self.append_segment_at_once(pool, segment) {
+            self.chain.seal();
+            self.give_all(pool);
+            return false;
+        }
+        self.progress = pool.now();
+        true
+    }
+
+    fn count_of(kind: Kind) -> Count {
+        match kind {
+            Kind::Borrowed => Count::Borrowed,
+            Kind::Shared => Count::Shared,
+            Kind::File => Count::File,
+        }
+    }
+
+    /// Writes `segment` behind what waits: there is room for it.
+    #[inline(always)]
+    fn insert(&mut self, segment: Segment) {
+        self.chain.insert(segment);
+        self.segments += 1;
+        self.tell_apart(segment.kind(), segment.len());
+    }
+
+    /// `len` bytes came that are not copied.
+    #[inline(always)]
+    fn tell_apart(&mut self, kind: Kind, len: u64) {
+        self.add(Queue::count_of(kind), len);
+    }
+
+    #[inline(always)]
+    fn add(&mut self, count: Count, n: u64) {
+        match self.tally.add(count, n) {
+            0 => {}
+            carry => self.carry(count, carry),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn carry(&mut self, count: Count, carry: u32) {
+        match self.extras() {
+            Ok(extras) => extras.carried.add(count, carry),
+            Err(_) => self.tally.saturate(count),
+        }
+    }
+
+    /// What few queues have. NO_MEMORY.
+    fn extras(&mut self) -> Result<&mut Extras> {
+        if self.extras.is_none() {
+            self.extras = Some(Extras::boxed()?);
+        }
+        Ok(self.extra_mut().expect("it was made"))
+    }
+
     #[inline]
-    fn rise(&mut self, len: u64) -> Hints {
-        let hints = self.pressure.rise(len);
-        if self.chain.is_corked() { hints.without(Hints::WAKE) } else { hints }
+    fn extra(&self) -> Option<&Extras> {
+        self.extras.as_ref().map(|extras| &extras[0])
+    }
+
+    #[inline]
+    fn extra_mut(&mut self) -> Option<&mut Extras> {
+        self.extras.as_mut().map(|extras| &mut extras[0])
+    }
+
+    /// `len > 0` bytes came: WAKE when they are the first, HIGH at or over the mark.
+    #[inline]
+    fn rise(&mut self, pool: &Pool, len: u64) -> Hints {
+        let is_first = self.waiting() == 0;
+        self.pressure.rise(len);
+        if is_first {
+            self.start_waiting(pool);
+        }
+        let high = self.pressure.is_high();
+        if high {
+            self.flags.set(Flags::HIGH, true);
+        }
+        Hints::WAKE.when(is_first && !self.chain.is_corked()) | Hints::HIGH.when(high)
+    }
+
+    /// The time that nothing leaves counts from now on.
+    #[inline]
+    fn start_waiting(&mut self, pool: &Pool) {
+        self.progress = pool.now();
+        let (progress, sent) = (self.progress, self.sent);
+        if self.flags.any(Flags::PACED)
+            && let Some(floor) = self.extra_mut().and_then(|extras| extras.floor.as_mut())
+        {
+            floor.start(progress, sent);
+        }
+    }
+
+    /// `len` bytes are gone: RESUME when this ends a time of being high.
+    #[inline]
+    fn fall(&mut self, len: u64) -> Hints {
+        self.note_peak();
+        self.pressure.fall(len);
+        self.resume()
+    }
+
+    /// RESUME when what waits is down to low after a time of being high.
+    #[inline]
+    fn resume(&mut self) -> Hints {
+        if !self.flags.any(Flags::HIGH) || self.waiting() > self.low() {
+            return Hints::NONE;
+        }
+        self.flags.set(Flags::HIGH, false);
+        Hints::RESUME
+    }
+
+    fn low(&self) -> u64 {
+        let own = self.extra().and_then(|extras| extras.low);
+        own.unwrap_or(self.pressure.usual_low())
+    }
+
+    /// What waits is about to become less: was it more than ever?
+    #[inline(always)]
+    fn note_peak(&mut self) {
+        if !self.tally.reaches(Count::Peak, self.waiting()) {
+            self.raise_peak();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn raise_peak(&mut self) {
+        let more = self.waiting().saturating_sub(self.tally.get(Count::Peak, self.carried()));
+        self.add(Count::Peak, more);
+    }
+
+    fn carried(&self) -> Option<&crate::tally::Carried> {
+        self.extra().map(|extras| &extras.carried)
     }
 
     /// Marks that nothing waits before have left.
@@ -235,14 +480,15 @@ impl Queue {
         if len == 0 {
             return Err(Errno::INVALID);
         }
+        let reserved = u32::try_from(len).map_err(|_| Errno::NO_MEMORY)?;
         let memory = if len <= self.chain.room() {
             self.chain.spare()
         } else {
-            let chunk = pool.take_contiguous(len)?;
-            self.lent.insert(chunk).spare()
+            self.chain.lend(pool.take_contiguous(len)?)
         };
         self.chain.seal();
-        self.reserved = len;
+        self.flags.set(Flags::RESERVED, true);
+        self.reserved = reserved;
         Ok(memory)
     }
 
@@ -252,13 +498,14 @@ impl Queue {
     /// queue gives its error, and the reservation ends.
     pub fn commit(&mut self, pool: &Pool, used: usize) -> Result<Hints> {
         let refusal = self.refusal();
-        if refusal.is_none() && (used > self.reserved || self.reserved == 0) {
+        let is_reserved = self.flags.any(Flags::RESERVED);
+        if refusal.is_none() && (!is_reserved || used > self.reserved as usize) {
             return Err(Errno::INVALID);
         }
-        self.reserved = 0;
-        let lent = self.lent.take();
+        self.flags.set(Flags::RESERVED, false);
+        let lent = self.chain.take_lent();
         let used = if refusal.is_none() { used } else { 0 };
-        if !self.closed {
+        if !self.flags.any(Flags::CLOSED) {
             self.chain.unseal();
         }
         match lent {
@@ -274,7 +521,7 @@ impl Queue {
             None if used > 0 => self.chain.extend(used),
             None => (),
         }
-        let hints = if used > 0 { self.rise(used as u64) } else { Hints::NONE };
+        let hints = if used > 0 { self.rise(pool, used as u64) } else { Hints::NONE };
         self.settle(pool);
         refusal.map_or(Ok(hints), Err)
     }
@@ -300,25 +547,39 @@ impl Queue {
     /// its error.
     #[inline]
     pub fn consume(&mut self, pool: &Pool, len: u64) -> Result<Hints> {
-        if self.flushing {
+        if self.flags.any(Flags::FLUSHING) {
             return Err(Errno::BUSY);
         }
-        if let Some(errno) = self.failure {
+        if let Some(errno) = self.failure() {
             return Err(errno);
         }
         if len > self.available() {
             return Err(Errno::INVALID);
         }
-        Ok(self.leave(pool, len))
+        let hints = self.leave(pool, len);
+        self.meet_deadline(pool)?;
+        Ok(hints)
     }
 
-    /// The common case of a consume, in a few instructions: all that waits leaves, it is in one chunk,
-    /// and there will be no hint. None: nothing happened, look closer. Otherwise a segment that has
-    /// left, if there was one alone, or else [`Queue::has_gone`] tells whether there were more.
+    /// The common case of a consume, in a few instructions: all that waits leaves, it was copied and is
+    /// in one chunk, and there will be no hint. false: nothing happened.
     #[inline(always)]
-    pub fn consume_at_once(&mut self, pool: &Pool, len: u64) -> Option<Option<Gone>> {
-        let plain = !self.flushing && self.reserved == 0 && !self.pressure.is_high();
-        if len != self.waiting() || !plain || self.chain.is_corked() || self.untold > 0 {
+    pub fn consume_at_once(&mut self, pool: &Pool, len: u64) -> bool {
+        if self.segments > 0 || !self.leaves_at_once(len) {
+            return false;
+        }
+        let Some(chunk) = self.chain.pop_only() else { return false };
+        self.sent += len;
+        self.pressure.fall(len);
+        pool.give_at_once(chunk);
+        true
+    }
+
+    /// The same with segments among it. None: nothing happened. Otherwise the segment that has left, if
+    /// there was one alone, or else [`Queue::has_gone`] tells whether there were more.
+    #[inline(always)]
+    pub fn consume_segments_at_once(&mut self, pool: &Pool, len: u64) -> Option<Option<Gone>> {
+        if self.segments == 0 || !self.leaves_at_once(len) || self.untold > 0 {
             return None;
         }
         let mut gone = None;
@@ -329,6 +590,7 @@ impl Queue {
             let chunk = self.chain.pop_only()?;
             gone = chunk.last_segment();
             self.segments = 0;
+            pool.unpin(gone.as_ref().map_or(0, Gone::unpins));
             pool.give_at_once(chunk);
         }
         self.sent += len;
@@ -336,35 +598,93 @@ impl Queue {
         Some(gone)
     }
 
-    /// Starts a flush. BUSY: one is under way. A failed queue gives its error.
-    #[inline]
-    pub fn begin_flush(&mut self) -> Result<()> {
-        if let Some(errno) = self.failure {
-            return Err(errno);
-        }
-        if self.flushing {
-            return Err(Errno::BUSY);
-        }
-        self.flushing = true;
-        Ok(())
+    /// Nothing but counting is to be done when `len` bytes leave, and that is all that waits.
+    #[inline(always)]
+    fn leaves_at_once(&self, len: u64) -> bool {
+        let in_the_way =
+            Flags::FLUSHING | Flags::RESERVED | Flags::HIGH | Flags::BLOCKED | Flags::PACED;
+        len == self.waiting()
+            && !self.flags.any(in_the_way)
+            && !self.chain.is_corked()
+            && self.tally.reaches(Count::Peak, len)
     }
 
-    /// Ends the flush that [`Queue::begin_flush`] started.
+    /// Starts a flush, and says how much of what waits it may send.
+    ///
+    /// BUSY: one is under way. TIMED_OUT: the deadline was over; everything is dropped. A failed queue
+    /// gives its error.
     #[inline]
-    pub fn end_flush(&mut self) {
-        self.flushing = false;
+    pub fn begin_flush(&mut self, pool: &Pool) -> Result<u64> {
+        if let Some(errno) = self.failure() {
+            return Err(errno);
+        }
+        if self.flags.any(Flags::FLUSHING | Flags::PACED) {
+            if self.flags.any(Flags::FLUSHING) {
+                return Err(Errno::BUSY);
+            }
+            self.meet_deadline(pool)?;
+        }
+        self.flags.set(Flags::FLUSHING, true);
+        let available = self.available();
+        if self.flags.any(Flags::PACED)
+            && let Some(rate) = self.extra_mut().and_then(|extras| extras.rate.as_mut())
+        {
+            return Ok(available.min(rate.allows(pool.now())));
+        }
+        Ok(available)
+    }
+
+    /// Ends the flush that [`Queue::begin_flush`] started, which called the sink so often; so many of
+    /// the calls took less than they were offered. `blocked`: the last of them, and bytes remain.
+    #[inline]
+    pub fn end_flush(&mut self, pool: &Pool, calls: u32, shorts: u32, blocked: bool) {
+        self.flags.set(Flags::FLUSHING, false);
+        if calls > 0 {
+            self.add(Count::Flushes, 1);
+            self.add(Count::Calls, u64::from(calls));
+            self.add(Count::Shorts, u64::from(shorts));
+        }
+        if blocked && !self.is_blocked() {
+            self.flags.set(Flags::BLOCKED, true);
+            self.blocked_ns = self.blocked_ns.wrapping_sub(pool.now());
+            self.add(Count::Blocked, 1);
+        }
     }
 
     /// The first `len` bytes have left; at least as many may.
     #[inline]
     pub fn leave(&mut self, pool: &Pool, len: u64) -> Hints {
         self.sent += len;
-        self.drop_front(pool, len, None)
+        let hints = self.drop_front(pool, len, None);
+        if len > 0 && (self.waiting() > 0 || self.flags.any(Flags::BLOCKED | Flags::PACED)) {
+            self.note_progress(pool, len);
+        }
+        hints
+    }
+
+    /// `len > 0` bytes have left.
+    fn note_progress(&mut self, pool: &Pool, len: u64) {
+        let now = pool.now();
+        self.progress = now;
+        self.unblock(now);
+        let sent = self.sent;
+        if let Some(extras) = self.extra_mut() {
+            extras.rate.as_mut().into_iter().for_each(|rate| rate.spend(len));
+            extras.floor.as_mut().into_iter().for_each(|floor| floor.progress(now, sent));
+        }
+    }
+
+    /// The sink is no longer full, or it matters no longer.
+    fn unblock(&mut self, now: u64) {
+        if self.is_blocked() {
+            self.flags.set(Flags::BLOCKED, false);
+            self.blocked_ns = self.blocked_ns.wrapping_add(now);
+        }
     }
 
     /// Drops all that waits, corked or not. BUSY: a flush is under way. RESUME as for a flush.
     pub fn discard(&mut self, pool: &Pool) -> Result<Hints> {
-        if self.flushing {
+        if self.flags.any(Flags::FLUSHING) {
             return Err(Errno::BUSY);
         }
         Ok(self.drop_all(pool, Errno::CANCELED))
@@ -372,25 +692,76 @@ impl Queue {
 
     /// No more appends; what waits still leaves.
     pub fn close(&mut self) {
-        self.closed = true;
+        self.flags.set(Flags::CLOSED, true);
         self.chain.seal();
+    }
+
+    /// No more appends; what has not left in `timeout` nanoseconds is dropped.
+    ///
+    /// TIMED_OUT: that was now. BUSY: a flush is under way. NO_MEMORY: nothing happened.
+    pub fn close_within(&mut self, pool: &Pool, timeout: u64) -> Result<()> {
+        if self.failure != 0 || self.waiting() == 0 {
+            self.close();
+            return Ok(());
+        }
+        if self.flags.any(Flags::FLUSHING) {
+            return Err(Errno::BUSY);
+        }
+        self.extras()?.deadline = Some(pool.now().saturating_add(timeout));
+        self.flags.set(Flags::PACED, true);
+        self.close();
+        self.meet_deadline(pool)
+    }
+
+    /// TIMED_OUT: bytes wait, and the deadline is over. The connection has failed with it.
+    #[inline]
+    fn meet_deadline(&mut self, pool: &Pool) -> Result<()> {
+        let deadline = self.extra().and_then(|extras| extras.deadline);
+        if self.waiting() == 0 || deadline.is_none_or(|deadline| pool.now() < deadline) {
+            return Ok(());
+        }
+        self.fail(pool, Errno::TIMED_OUT);
+        Err(Errno::TIMED_OUT)
     }
 
     /// The connection ended with `errno`: nothing is kept, and the error stays.
     #[cold]
     pub fn fail(&mut self, pool: &Pool, errno: Errno) {
-        (self.failure, self.closed) = (Some(errno), true);
+        self.failure = errno.number();
+        self.flags.set(Flags::CLOSED, true);
         self.drop_all(pool, errno);
     }
 
     /// Drops everything, reserved memory too. For the end of the queue.
     pub fn clear(&mut self, pool: &Pool) {
-        self.reserved = 0;
-        if let Some(chunk) = self.lent.take() {
+        self.flags.set(Flags::RESERVED, false);
+        if let Some(chunk) = self.chain.take_lent() {
             pool.give(chunk);
         }
-        self.closed = true;
+        self.flags.set(Flags::CLOSED, true);
         self.drop_all(pool, Errno::CANCELED);
+    }
+
+    /// What there is to say of the end of this connection, once, if it has failed.
+    #[cold]
+    pub fn report_failure(&mut self, pool: &Pool) -> Option<Report> {
+        let failure = self.failure()?;
+        if self.flags.any(Flags::REPORTED) {
+            return None;
+        }
+        self.flags.set(Flags::REPORTED, true);
+        Some(self.report(pool, Some(failure), self.count(Count::Discarded)))
+    }
+
+    /// What there is to say when the host is about to give up what waits: nothing, unless the sink was
+    /// full.
+    pub fn report_giving_up(&mut self, pool: &Pool) -> Option<Report> {
+        self.is_blocked().then(|| self.report(pool, None, self.waiting()))
+    }
+
+    fn report(&self, pool: &Pool, failure: Option<Errno>, lost: u64) -> Report {
+        let stalled = pool.now().saturating_sub(self.progress);
+        Report { failure, lost, sent: self.sent, stalled }
     }
 
     /// A segment that has left, and whose owner does not know yet: now is the time. The memory that
@@ -401,10 +772,11 @@ impl Queue {
             return None;
         }
         let gone = self.chain.next_gone(|chunk| pool.give(chunk));
+        pool.unpin(gone.as_ref().map_or(0, Gone::unpins));
         self.untold -= 1;
         self.segments -= 1;
         if self.untold == 0 {
-            if self.waiting() == 0 && self.reserved == 0 && self.segments == 0 {
+            if self.is_idle() {
                 self.give_all(pool);
             } else {
                 self.give_passed(pool);
@@ -432,8 +804,7 @@ impl Queue {
         if self.chain.is_corked() {
             return Err(Errno::ALREADY);
         }
-        self.visible = self.waiting();
-        self.chain.cork();
+        self.chain.cork(self.waiting());
         Ok(())
     }
 
@@ -441,11 +812,11 @@ impl Queue {
     ///
     /// INVALID: not corked. BUSY: memory is reserved. A failed queue gives its error.
     pub fn uncork(&mut self, pool: &Pool) -> Result<Hints> {
+        let idle = self.chain.visible() == 0;
         let held = self.take_held()?;
         if let Some(copied) = self.chain.absorb(held) {
             pool.give(copied);
         }
-        let idle = self.visible == 0;
         if idle {
             self.untold += self.chain.advance(0, 0, |chunk| pool.give(chunk));
         }
@@ -457,27 +828,27 @@ impl Queue {
     /// caller, who has to tell the owners and give the memory back. Errors as for
     /// [`Queue::uncork`]. RESUME as for a flush.
     pub fn rollback(&mut self, pool: &Pool) -> Result<(Hints, Chain)> {
+        let len = self.waiting() - self.available();
         let mut held = self.take_held()?;
-        let len = self.waiting() - self.visible;
         let before = held.untold();
         let gone = held.advance(len, Errno::CANCELED.negated(), |chunk| pool.give(chunk));
         self.segments -= before + gone;
         self.untold -= before;
-        self.discarded += len;
-        let hints = self.pressure.fall(len);
+        self.add(Count::Discarded, len);
+        let hints = self.fall(len);
         self.settle(pool);
         Ok((hints, held))
     }
 
     /// Ends the cork and takes out what it held back.
     fn take_held(&mut self) -> Result<Chain> {
-        if let Some(errno) = self.failure {
+        if let Some(errno) = self.failure() {
             return Err(errno);
         }
         if !self.chain.is_corked() {
             return Err(Errno::INVALID);
         }
-        if self.reserved > 0 {
+        if self.flags.any(Flags::RESERVED) {
             return Err(Errno::BUSY);
         }
         Ok(self.chain.uncork())
@@ -489,10 +860,11 @@ impl Queue {
     /// BUSY: either has memory reserved, or `from` is corked, is being flushed, or has owners to be
     /// told. Otherwise as for [`Queue::append`]; a `from` that has failed gives its error.
     pub fn splice(&mut self, pool: &Pool, from: &mut Queue, from_pool: &Pool) -> Result<Hints> {
-        if let Some(errno) = from.failure {
+        if let Some(errno) = from.failure() {
             return Err(errno);
         }
-        if from.flushing || from.reserved > 0 || from.chain.is_corked() || from.untold > 0 {
+        let is_busy = from.flags.any(Flags::FLUSHING | Flags::RESERVED);
+        if is_busy || from.chain.is_corked() || from.untold > 0 {
             return Err(Errno::BUSY);
         }
         let len = from.waiting();
@@ -500,35 +872,87 @@ impl Queue {
         if len == 0 {
             return Ok(Hints::NONE);
         }
-        pool.adopt(from_pool, from.chain.footprint())?;
+        let census = from.chain.census();
+        pool.adopt(from_pool, census.allocated as usize, census.borrowed as usize)?;
         if let Some(copied) = self.chain.absorb(std::mem::take(&mut from.chain)) {
             pool.give(copied);
         }
         self.segments += std::mem::take(&mut from.segments);
+        for kind in [Kind::Borrowed, Kind::Shared, Kind::File] {
+            self.tell_apart(kind, census.waiting[kind as usize]);
+        }
         from.sent += len;
+        from.note_peak();
         from.pressure.fall(len);
-        let hints = self.rise(len);
+        from.resume();
+        if from.is_blocked() {
+            from.unblock(from_pool.now());
+        }
+        let hints = self.rise(pool, len);
         self.settle(pool);
         Ok(hints)
     }
 
     /// Other watermarks from now on. What waits stays, also above a new cap.
-    pub fn set_watermarks(&mut self, marks: Watermarks) -> Hints {
-        self.pressure.set_watermarks(marks)
+    /// HIGH at or over the new mark, RESUME when the new low mark ends a time of being high.
+    ///
+    /// NO_MEMORY: a low watermark of its own has no room; nothing changed.
+    pub fn set_watermarks(&mut self, marks: Watermarks) -> Result<Hints> {
+        self.set_low(marks)?;
+        self.pressure.set_watermarks(marks);
+        let high = self.pressure.is_high();
+        if high {
+            self.flags.set(Flags::HIGH, true);
+        }
+        Ok(Hints::HIGH.when(high) | self.resume())
+    }
+
+    fn set_low(&mut self, marks: Watermarks) -> Result<()> {
+        match marks.own_low() {
+            Some(low) => self.extras()?.low = Some(low),
+            None => self.extra_mut().into_iter().for_each(|extras| extras.low = None),
+        }
+        Ok(())
+    }
+
+    /// No faster than `per_second` from now on; 0: as fast as the sink. NO_MEMORY.
+    pub fn set_rate(&mut self, pool: &Pool, per_second: u64, burst: u64) -> Result<()> {
+        self.pace(|extras| {
+            extras.rate = (per_second > 0).then(|| Rate::new(per_second, burst, pool.now()));
+        })
+    }
+
+    /// Slower than `per_second` over `window` nanoseconds counts as stalled; 0: nothing does.
+    /// NO_MEMORY.
+    pub fn set_min_rate(&mut self, pool: &Pool, per_second: u64, window: u64) -> Result<()> {
+        let (now, sent) = (pool.now(), self.sent);
+        self.pace(|extras| {
+            extras.floor = (per_second > 0).then(|| Floor::new(per_second, window, now, sent));
+        })
+    }
+
+    fn pace(&mut self, set: impl FnOnce(&mut Extras)) -> Result<()> {
+        let extras = self.extras()?;
+        set(extras);
+        let is_paced = extras.is_paced();
+        self.flags.set(Flags::PACED, is_paced);
+        Ok(())
     }
 
     fn drop_all(&mut self, pool: &Pool, errno: Errno) -> Hints {
         let waiting = self.waiting();
-        self.discarded += waiting;
+        self.add(Count::Discarded, waiting);
         let corked = self.chain.is_corked();
         self.chain.reveal();
         let hints = self.drop_front(pool, waiting, Some(errno));
+        if self.is_blocked() {
+            self.unblock(pool.now());
+        }
         if corked {
-            self.visible = 0;
-            if self.reserved > 0 && self.lent.is_none() {
+            if self.flags.any(Flags::RESERVED) && !self.chain.lends() {
                 self.chain.cork_before_tail();
             } else {
-                self.chain.cork();
+                self.chain.cork(0);
             }
         }
         hints
@@ -537,11 +961,9 @@ impl Queue {
     /// The first `len` bytes are gone: sent, or dropped because of `errno`.
     #[inline]
     fn drop_front(&mut self, pool: &Pool, len: u64, errno: Option<Errno>) -> Hints {
-        let hints = self.pressure.fall(len);
-        if self.chain.is_corked() {
-            self.visible -= len;
-        }
-        if self.waiting() > 0 || self.segments > 0 || self.reserved > 0 {
+        let hints = self.fall(len);
+        self.chain.show_less(len);
+        if !self.is_idle() {
             let reason = errno.map_or(0, Errno::negated);
             self.untold += self.chain.advance(len, reason, |chunk| pool.give(chunk));
         }
@@ -549,10 +971,16 @@ impl Queue {
         hints
     }
 
+    /// Nothing needs the chunks any more.
+    #[inline(always)]
+    fn is_idle(&self) -> bool {
+        self.waiting() == 0 && self.segments == 0 && !self.flags.any(Flags::RESERVED)
+    }
+
     /// Restores what the fields promise after the chain has changed.
     #[inline]
     fn settle(&mut self, pool: &Pool) {
-        if self.waiting() > 0 && !self.closed && self.reserved == 0 {
+        if self.waiting() > 0 && !self.flags.any(Flags::CLOSED | Flags::RESERVED) {
             self.chain.unseal();
         } else {
             self.chain.seal();
@@ -563,7 +991,7 @@ impl Queue {
     /// Gives the chunks back if nothing is in them.
     #[inline]
     fn give_idle(&mut self, pool: &Pool) {
-        if self.waiting() == 0 && self.reserved == 0 && self.segments == 0 {
+        if self.is_idle() {
             self.give_all(pool);
         }
     }
@@ -587,7 +1015,7 @@ impl Queue {
     fn admit(&self, len: u64) -> Result<()> {
         match self.refusal() {
             Some(errno) => Err(errno),
-            None if self.reserved > 0 => Err(Errno::BUSY),
+            None if self.flags.any(Flags::RESERVED) => Err(Errno::BUSY),
             None if !self.pressure.admits(len) => Err(Errno::NO_BUFFERS),
             None => Ok(()),
         }
@@ -595,6 +1023,6 @@ impl Queue {
 
     /// Why nothing may be appended any more, if so.
     fn refusal(&self) -> Option<Errno> {
-        self.failure.or(self.closed.then_some(Errno::PIPE))
+        self.failure().or(self.flags.any(Flags::CLOSED).then_some(Errno::PIPE))
     }
 }

@@ -8,6 +8,9 @@ use std::mem::MaybeUninit;
 /// The most pieces one `sendmsg(2)` takes on Linux and the BSDs (IOV_MAX, `getconf IOV_MAX`).
 pub const MAX_PIECES: usize = 1024;
 
+/// What is no descriptor.
+pub const NO_FD: c_int = -1;
+
 /// A run of bytes that waits in memory: laid out as C's `struct iovec`, so that a slice of pieces is
 /// an iovec array.
 ///
@@ -95,11 +98,23 @@ pub struct Segment {
     place: u64,
     len: u64,
     owner: Owner,
-    /// The file, or NO_FILE for memory.
+    /// The file, or BORROWED or SHARED for memory.
     fd: c_int,
 }
 
-const NO_FILE: c_int = -1;
+const BORROWED: c_int = -1;
+const SHARED: c_int = -2;
+
+/// Whose the bytes of a segment are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Memory that this segment alone keeps its owner from.
+    Borrowed,
+    /// Memory that others may keep as well.
+    Shared,
+    /// A file's.
+    File,
+}
 
 impl Segment {
     /// Memory of the host's.
@@ -107,7 +122,15 @@ impl Segment {
     /// # Safety
     /// It stays readable and unchanged until `owner` is told.
     pub unsafe fn memory(data: *const u8, len: usize, owner: Owner) -> Segment {
-        Segment { place: data as u64, len: len as u64, owner, fd: NO_FILE }
+        Segment { place: data as u64, len: len as u64, owner, fd: BORROWED }
+    }
+
+    /// A part of a payload that other segments may be parts of.
+    ///
+    /// # Safety
+    /// As for [`Segment::memory`].
+    pub unsafe fn shared(data: *const u8, len: usize, owner: Owner) -> Segment {
+        Segment { place: data as u64, len: len as u64, owner, fd: SHARED }
     }
 
     /// A part of a file, which stays open until `owner` is told.
@@ -118,7 +141,17 @@ impl Segment {
 
     /// A mark in the stream.
     pub fn mark(owner: Owner) -> Segment {
-        Segment { place: 0, len: 0, owner, fd: NO_FILE }
+        Segment { place: 0, len: 0, owner, fd: BORROWED }
+    }
+
+    /// Whose its bytes are.
+    #[inline]
+    pub fn kind(&self) -> Kind {
+        match self.fd {
+            BORROWED => Kind::Borrowed,
+            SHARED => Kind::Shared,
+            _ => Kind::File,
+        }
     }
 
     /// How many bytes.
@@ -128,12 +161,18 @@ impl Segment {
         self.len
     }
 
+    /// Memory that its owner cannot have while it is held.
+    #[inline]
+    pub fn pins(&self) -> usize {
+        if self.fd == BORROWED { self.len as usize } else { 0 }
+    }
+
     /// What is left of it after its first `sent` bytes; at least one is.
     #[inline]
     pub(crate) fn rest(&self, sent: u64) -> Run {
         let (place, len) = (self.place + sent, self.len - sent);
         match self.fd {
-            NO_FILE => Run::Memory(Piece::new(place as *const u8, len as usize)),
+            BORROWED | SHARED => Run::Memory(Piece::new(place as *const u8, len as usize)),
             fd => Run::File(fd, place, len),
         }
     }
@@ -149,12 +188,18 @@ pub struct Gone {
 }
 
 impl Gone {
+    /// Memory that its owner has back once it is told.
+    #[inline]
+    pub fn unpins(&self) -> usize {
+        self.segment.pins()
+    }
+
     /// Tells the owner.
     #[inline]
     pub fn tell(self) {
         let Segment { place, len, owner, fd } = self.segment;
         if let Some(release) = owner.release {
-            let data = if fd == NO_FILE { place as *const c_void } else { std::ptr::null() };
+            let data = if fd < 0 { place as *const c_void } else { std::ptr::null() };
             // SAFETY: the host's own function with its own argument, as it asked for. What comes
             // back through here as an unwinding exception ends the process at the C boundary.
             unsafe { release(owner.arg, data, len as usize, self.reason) };

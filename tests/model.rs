@@ -316,6 +316,8 @@ impl Run {
                 max_bytes: 0,
                 chunk_bytes,
                 keep_bytes: 2048,
+                now: None,
+                now_arg: null_mut(),
             };
             let queue = sendq_config_t {
                 size: size_of::<sendq_config_t>(),

@@ -84,6 +84,31 @@ typedef int sendq_fd_t;
 #define SENDQ_RESUME 16
 
 /**
+ * Levels of sendq_set_logger: a bug in sendq was caught.
+ */
+#define SENDQ_LOG_ERROR 1
+
+/**
+ * A connection was given up, or failed for other reasons than its peer's going.
+ */
+#define SENDQ_LOG_WARN 2
+
+/**
+ * A peer went away.
+ */
+#define SENDQ_LOG_INFO 3
+
+/**
+ * Nothing is logged at this level yet.
+ */
+#define SENDQ_LOG_DEBUG 4
+
+/**
+ * Nothing is logged at this level yet.
+ */
+#define SENDQ_LOG_TRACE 5
+
+/**
  * One payload that many queues send. Any thread may use it, whatever the queues are.
  */
 typedef struct sendq_buf_t sendq_buf_t;
@@ -97,6 +122,12 @@ typedef struct sendq_pool_t sendq_pool_t;
  * One connection's output: what waits, in order.
  */
 typedef struct sendq_t sendq_t;
+
+/**
+ * A monotonic clock: nanoseconds since whenever. It may be called by any call on the pool's queues,
+ * with no lock held. Should it jump back, time stands still until it has caught up. It must not throw.
+ */
+typedef uint64_t (*sendq_now_fn)(void *arg);
 
 /**
  * How a pool is made. Zero in any field but size means its default.
@@ -115,20 +146,77 @@ typedef struct {
      */
     uint32_t reserved;
     /**
-     * The budget in bytes, for all chunks of this pool: whole chunks, each with a header of 40 bytes.
-     * Over it, appends give -ENOBUFS. Default: none.
+     * The budget in bytes: whole chunks, also those that are kept; memory that queues borrow, until its
+     * owners are told; shared buffers that were made with this pool. Over it, appends give -ENOBUFS.
+     * Default: none.
      */
     uint64_t max_bytes;
     /**
-     * Bytes that one chunk holds, 256 at least. Default: 4 KiB.
+     * Memory that one chunk takes, 256 at least, 48 bytes of it for its header; rounded up to whole
+     * pages from 4096 on. Chunks below 4096 come from malloc, whose heap does not always shrink when
+     * they are freed; others are mapped, and go back to the system. Default: 4 KiB.
      */
     uint64_t chunk_bytes;
     /**
-     * Free chunks are kept for the next append up to this many bytes; what is above goes back to
-     * malloc at once. Default: 4 MiB. 1: none is kept.
+     * Free chunks are kept for the next append up to this many bytes; what is above is freed at once.
+     * A load that stays below it causes no page faults. A pool that has held eight times as much
+     * keeps only a 32nd of it, until it holds less than four times as much and needs new chunks.
+     * Default: 4 MiB. 1: none is kept.
      */
     uint64_t keep_bytes;
+    /**
+     * The clock of this pool's queues, for tests and simulations. NULL: the system's coarse monotonic
+     * one (clock_gettime(2)), which is exact to some milliseconds.
+     */
+    sendq_now_fn now;
+    /**
+     * For now.
+     */
+    void *now_arg;
 } sendq_pool_config_t;
+
+/**
+ * The figures of a pool, in bytes. Those of its queues are sums over those that sendq_pool_heaviest
+ * looks at.
+ */
+typedef struct {
+    /**
+     * How many queues there are.
+     */
+    uint64_t queues;
+    /**
+     * How many of them found their socket full, and wait for it.
+     */
+    uint64_t blocked;
+    /**
+     * What waits in all of them.
+     */
+    uint64_t waiting;
+    /**
+     * The budget; 0: none.
+     */
+    uint64_t max;
+    /**
+     * Chunks that queues hold.
+     */
+    uint64_t used;
+    /**
+     * Chunks that are kept for the next append.
+     */
+    uint64_t free;
+    /**
+     * Borrowed memory, until its owners are told.
+     */
+    uint64_t pinned;
+    /**
+     * Shared payloads that were made with this pool and live.
+     */
+    uint64_t shared;
+    /**
+     * The most that used, free, pinned and shared ever were together.
+     */
+    uint64_t peak;
+} sendq_pool_stats_t;
 
 /**
  * How a queue is made. Zero in any field but size means its default.
@@ -180,6 +268,97 @@ typedef struct {
  */
 typedef void (*sendq_release_fn)(void *arg, const void *data, size_t len, int reason);
 
+/**
+ * The figures of one queue: bytes, counts, and nanoseconds. At any moment copied + borrowed + shared +
+ * file = sent + discarded + waiting.
+ */
+typedef struct {
+    /**
+     * Bytes appended by copying, ever; those of sendq_sendmsg and of a splice too.
+     */
+    uint64_t copied;
+    /**
+     * Bytes appended by sendq_append_ref without being copied, ever.
+     */
+    uint64_t borrowed;
+    /**
+     * Bytes appended by sendq_append_buf, ever.
+     */
+    uint64_t shared;
+    /**
+     * Bytes appended by sendq_append_file, ever.
+     */
+    uint64_t file;
+    /**
+     * Bytes that left, ever.
+     */
+    uint64_t sent;
+    /**
+     * Bytes that were dropped: discarded, rolled back, lost with the connection.
+     */
+    uint64_t discarded;
+    /**
+     * Bytes that wait now.
+     */
+    uint64_t waiting;
+    /**
+     * Memory of others that the queue keeps them from, borrowed and shared: whole pieces, until their
+     * owners have been told.
+     */
+    uint64_t pinned;
+    /**
+     * Memory of the pool that the queue holds.
+     */
+    uint64_t allocated;
+    /**
+     * The most bytes that ever waited.
+     */
+    uint64_t peak_waiting;
+    /**
+     * Flushes that had something to send.
+     */
+    uint64_t flushes;
+    /**
+     * System calls by which they sent.
+     */
+    uint64_t system_calls;
+    /**
+     * System calls that took less than they were given.
+     */
+    uint64_t short_writes;
+    /**
+     * How often the socket became full.
+     */
+    uint64_t blocked;
+    /**
+     * For how long it was, in all.
+     */
+    uint64_t blocked_ns;
+    /**
+     * The pool's clock when bytes last left and others stayed, or when the first of those that wait
+     * came.
+     */
+    uint64_t last_progress_ns;
+    /**
+     * sendq_stalled_ns.
+     */
+    uint64_t stalled_ns;
+    /**
+     * Bytes that the peer's side has acknowledged: what left, without what is in the send buffer of
+     * the socket of the last flush (SIOCOUTQ, tcp(7)), if that is open still. 0 where it cannot be
+     * told.
+     */
+    uint64_t acked;
+} sendq_stats_t;
+
+/**
+ * Is told what sendq logs: one line without an end, NUL-terminated, and valid during the call. q is the
+ * queue it is about, alive, or NULL. It runs on the thread whose call caused it, with no lock held,
+ * before that call returns, and may call anything, sendq_free(q) included; what that logs in turn is
+ * dropped. It must not throw: an exception ends the process.
+ */
+typedef void (*sendq_log_fn)(void *arg, int level, sendq_t *q, const char *message);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -208,9 +387,31 @@ int sendq_pool_new(const sendq_pool_config_t *config,
                    sendq_pool_t **out);
 
 /**
- * Gives the pool up. Its queues keep it alive: it goes with the last of them. NULL: nothing.
+ * Gives the pool up. Its queues and shared buffers keep it alive: it goes with the last of them. NULL:
+ * nothing.
  */
 void sendq_pool_free(sendq_pool_t *pool);
+
+/**
+ * The figures of a pool, as much of them as out_size has room for.
+ *
+ * -EINVAL: pool or out is NULL.
+ */
+int sendq_pool_stats(const sendq_pool_t *pool, sendq_pool_stats_t *out, size_t out_size);
+
+/**
+ * Finds the queues that hold the most: chunks of the pool, and memory that they borrow or share. Fills
+ * out with n of them, the heaviest first, and returns how many there are of those; queues that hold
+ * nothing are none. So a host that is over its budget can drop the few that cause it. Looks at
+ * everything that waits: not for every append.
+ *
+ * In a thread-safe pool, queues that are not thread-safe are left out: only their own threads may
+ * look at them.
+ * -EINVAL: pool is NULL, or out is and n is not 0. -ENOMEM.
+ */
+int sendq_pool_heaviest(const sendq_pool_t *pool,
+                        sendq_t **out,
+                        size_t n);
 
 /**
  * Makes a queue. pool may be NULL: the process's own, thread-safe and without a budget. config may
@@ -239,6 +440,20 @@ void sendq_free(sendq_t *q);
  * -EINVAL: q is NULL.
  */
 int sendq_close(sendq_t *q);
+
+/**
+ * sendq_close, for the usual end of a connection: what has not left in timeout_ns nanoseconds is given
+ * up. When that time is over, the next sendq_flush, sendq_consume or sendq_close_within discards what
+ * still waits, and fails the connection with -ETIMEDOUT: sendq_retry_after_ns says when to make that
+ * call though the socket never becomes writable, and the discarded of sendq_stats how many bytes were
+ * lost. A timeout of 0 is over at once. A later call sets another time. A success also on a queue where
+ * nothing waits, or that has failed.
+ *
+ * -EINVAL: q is NULL. -ETIMEDOUT: bytes wait, and the time is over. -EBUSY: another thread is
+ * flushing it; -ENOMEM: nothing happened.
+ */
+int sendq_close_within(sendq_t *q,
+                       uint64_t timeout_ns);
 
 /**
  * Drops what waits now. The queue can be used on. Reserved memory is not waiting: it stays. A success
@@ -434,6 +649,46 @@ uint64_t sendq_queued_bytes(const sendq_t *q);
 uint64_t sendq_sent_bytes(const sendq_t *q);
 
 /**
+ * Nanoseconds since the last byte left while bytes waited, by the pool's clock. 0 if none wait, or for
+ * NULL. It measures what leaves, not how much waits, and needs no flush to grow: a host looks at it from
+ * a timer, and drops the connections that are stuck. With sendq_set_min_rate, a connection that has
+ * been too slow for longer counts as stalled for that long.
+ */
+uint64_t sendq_stalled_ns(const sendq_t *q);
+
+/**
+ * No faster than bytes_per_second from now on; 0: as fast as the socket. Up to burst bytes may leave
+ * at once after a pause; 0: what comes in a second. Flushes that it holds back give SENDQ_MORE:
+ * sendq_retry_after_ns says when the next makes sense. What the host sends by itself (sendq_consume)
+ * counts, but is not held back.
+ *
+ * -EINVAL: q is NULL. -ENOMEM: nothing is changed.
+ */
+int sendq_set_rate(sendq_t *q,
+                   uint64_t bytes_per_second,
+                   uint64_t burst);
+
+/**
+ * Slower counts as stalled: when fewer than bytes_per_second times the window have left in window_ns
+ * nanoseconds, while bytes waited all the time, sendq_stalled_ns goes on from the beginning of that
+ * window, until as much has left. So a client that takes a byte a minute is judged like one that takes
+ * none: set, say, 1000 bytes a second over 10 s, and drop who is stalled for more than 30 s. The limit
+ * should not be below the window. 0: no such floor.
+ *
+ * -EINVAL: q is NULL, or the window is 0 and bytes_per_second is not. -ENOMEM: nothing is changed.
+ */
+int sendq_set_min_rate(sendq_t *q,
+                       uint64_t bytes_per_second,
+                       uint64_t window_ns);
+
+/**
+ * In how many nanoseconds a flush does something although the socket does not become writable: when
+ * the rate (sendq_set_rate) lets go of enough to be worth a call, or the time of sendq_close_within is
+ * over. For the host's timer. 0: at once, or there is nothing to wait for; 0 for NULL.
+ */
+uint64_t sendq_retry_after_ns(const sendq_t *q);
+
+/**
  * 0, or the -errno that ended the connection. -ENOTRECOVERABLE: a bug in sendq was caught here; the
  * queue is out of use, other queues are not. -EINVAL: q is NULL.
  */
@@ -453,11 +708,13 @@ int sendq_set_watermarks(sendq_t *q,
                          uint64_t max);
 
 /**
- * Makes a payload that many queues can send, by copying len bytes. pool may be NULL. *out holds it;
- * give it to sendq_buf_unref when no more appends are to come: the queues keep it while they need it.
+ * Makes a payload that many queues can send, by copying len bytes. It counts against the budget of
+ * pool, once, however many queues it waits in, until it is gone; NULL: the process's own pool. *out
+ * holds it; give it to sendq_buf_unref when no more appends are to come: the queues keep it while they
+ * need it. It keeps the pool alive.
  *
- * -EINVAL: out or data is NULL, or len is 0 or more than an object can have. -ENOMEM.
- * On failure *out is NULL.
+ * -EINVAL: out or data is NULL, or len is 0 or more than an object can have. -ENOBUFS: over the pool's
+ * budget. -ENOMEM. On failure *out is NULL.
  */
 int sendq_buf_copy(sendq_pool_t *pool,
                    const void *data,
@@ -499,6 +756,46 @@ int sendq_append_buf(sendq_t *q,
                      sendq_buf_t *buf,
                      size_t offset,
                      size_t len);
+
+/**
+ * The figures of a queue, as much of them as out_size has room for. Looks at everything that waits: not
+ * for every append.
+ *
+ * -EINVAL: q or out is NULL.
+ */
+int sendq_stats(const sendq_t *q,
+                sendq_stats_t *out,
+                size_t out_size);
+
+/**
+ * The figures of a queue as one flat JSON object, such as {"error":0,"copied":124,...}: the fields of
+ * sendq_stats_t by name, and error as sendq_error has it. With its socket in fd (or -1), also what the
+ * kernel tells: so_sndbuf (SO_SNDBUF), outq (SIOCOUTQ: not sent, or not acknowledged), tcp_unacked and
+ * tcp_total_retrans (TCP_INFO, in segments); see socket(7) and tcp(7). What fd is not is left out.
+ *
+ * Like snprintf: writes at most size bytes, a NUL at the end included, and returns how long the whole
+ * is without the NUL; so a result of size or more says that it was cut off. A size of 0 writes nothing,
+ * and out may then be NULL. 1024 bytes are enough.
+ *
+ * -EINVAL: q is NULL, or out is and size is not 0.
+ */
+int sendq_stats_json(const sendq_t *q,
+                     sendq_fd_t fd,
+                     char *out,
+                     size_t size);
+
+/**
+ * Has fn told, with arg, what sendq logs up to max_level (SENDQ_LOG_ERROR to SENDQ_LOG_TRACE): how
+ * connections ended, once each, with figures. Nothing is logged for what goes well. One function per
+ * process: another takes its place, and NULL, or a max_level of 0, ends it. A call of the old one that
+ * is under way on another thread may still go on when this returns.
+ *
+ * -EINVAL: max_level is below 0 or above SENDQ_LOG_TRACE. -EALREADY: the process has a logger of
+ * Rust's log crate, to which the records go.
+ */
+int sendq_set_logger(sendq_log_fn function,
+                     void *arg,
+                     int max_level);
 
 #ifdef __cplusplus
 }  // extern "C"

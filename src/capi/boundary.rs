@@ -89,5 +89,21 @@ pub(super) unsafe fn read_config<T: Config>(config: *const T) -> Result<T> {
     Ok(read)
 }
 
+/// Fills the caller's struct of figures, which may be of another version, as far as both go.
+///
+/// INVALID: NULL.
+///
+/// # Safety
+/// `out` is NULL or memory of `size` bytes; `T` is plain integers without padding.
+pub(super) unsafe fn fill<T: Copy>(out: *mut T, size: usize, figures: &T) -> Result<Hints> {
+    if out.is_null() {
+        return Err(Errno::INVALID);
+    }
+    let known = size.min(size_of::<T>());
+    // SAFETY: `known` bytes are within both.
+    unsafe { (&raw const *figures).cast::<u8>().copy_to_nonoverlapping(out.cast(), known) };
+    Ok(Hints::NONE)
+}
+
 /// No configuration of any version is larger (clone3(2) takes a page as its bound as well).
 const MAX_CONFIG: usize = 4096;

@@ -2,14 +2,14 @@
 
 use super::boundary::{guard, guard_callback, try_box};
 use super::pool::sendq_pool_t;
-use super::queue::{confined, sendq_release_fn, sendq_t, slice, with};
+use super::queue::{SENDQ_WAKE, confined, sendq_release_fn, sendq_t, slice, with};
 use crate::errno::{Errno, Result};
 use crate::flush::Lender;
 use crate::pressure::Hints;
 use crate::segment::{Owner, Segment};
 use libc::c_int;
 use std::ffi::c_void;
-use std::ptr::null_mut;
+use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 /// One payload that many queues send. Any thread may use it, whatever the queues are.
@@ -19,6 +19,8 @@ pub struct sendq_buf_t {
     /// The host's handles and every queue that it waits in hold one each.
     refs: AtomicUsize,
     owner: Owner,
+    /// What it counts against.
+    pool: NonNull<sendq_pool_t>,
     /// What `data` points to, if it was copied.
     _copy: Vec<u8>,
 }
@@ -33,7 +35,7 @@ impl sendq_buf_t {
         let arg = (&raw const *self).cast_mut().cast();
         let owner = Owner { release: Some(release_buf), arg };
         // SAFETY: inside the buffer, which is not changed while it is held.
-        Some(unsafe { Segment::memory(self.data.add(offset), len, owner) })
+        Some(unsafe { Segment::shared(self.data.add(offset), len, owner) })
     }
 
     fn hold(&self) {
@@ -56,6 +58,11 @@ unsafe fn unref(buf: *mut sendq_buf_t) {
     // SAFETY: nobody holds it any more, and it came from a Box.
     let last = unsafe { Box::from_raw(buf) };
     let (Owner { release, arg }, data, len) = (last.owner, last.data, last.len);
+    // SAFETY: the hold that new() took.
+    unsafe {
+        last.pool.as_ref().pool().unpin_shared(len);
+        sendq_pool_t::release(last.pool);
+    }
     drop(last);
     if let Some(release) = release {
         // SAFETY: the host's own function with its own argument, as it asked for.
@@ -69,30 +76,42 @@ unsafe extern "C-unwind" fn release_buf(buf: *mut c_void, _: *const c_void, _: u
     unsafe { unref(buf.cast()) };
 }
 
-/// Makes a buffer of `make` at `out`.
+/// Makes a buffer at `out` that counts against `pool`. What it is of, `make` says.
 ///
 /// # Safety
-/// `out` is NULL or a place for a pointer.
-unsafe fn new(out: *mut *mut sendq_buf_t, make: impl FnOnce() -> Result<sendq_buf_t>) -> c_int {
+/// `out` is NULL or a place for a pointer; `pool` is NULL or alive.
+unsafe fn new(
+    pool: *mut sendq_pool_t,
+    out: *mut *mut sendq_buf_t,
+    make: impl FnOnce() -> Result<(*const u8, usize, Owner, Vec<u8>)>,
+) -> c_int {
     let make = || {
         if out.is_null() {
             return Err(Errno::INVALID);
         }
         // SAFETY: not NULL, so the caller's place for a pointer.
         unsafe { out.write(null_mut()) };
-        let buf = Box::into_raw(try_box(make()?)?);
-        // SAFETY: as above.
-        unsafe { out.write(buf) };
+        let (data, len, owner, copy) = make()?;
+        let (refs, pool) = (AtomicUsize::new(1), sendq_pool_t::of(pool));
+        let buf = try_box(sendq_buf_t { data, len, refs, owner, pool, _copy: copy })?;
+        // SAFETY: alive, as the caller says; then held.
+        unsafe {
+            pool.as_ref().pool().pin_shared(len)?;
+            sendq_pool_t::hold(pool);
+            out.write(Box::into_raw(buf));
+        }
         Ok(Hints::NONE)
     };
     guard(make, || ())
 }
 
-/// Makes a payload that many queues can send, by copying len bytes. pool may be NULL. *out holds it;
-/// give it to sendq_buf_unref when no more appends are to come: the queues keep it while they need it.
+/// Makes a payload that many queues can send, by copying len bytes. It counts against the budget of
+/// pool, once, however many queues it waits in, until it is gone; NULL: the process's own pool. *out
+/// holds it; give it to sendq_buf_unref when no more appends are to come: the queues keep it while they
+/// need it. It keeps the pool alive.
 ///
-/// -EINVAL: out or data is NULL, or len is 0 or more than an object can have. -ENOMEM.
-/// On failure *out is NULL.
+/// -EINVAL: out or data is NULL, or len is 0 or more than an object can have. -ENOBUFS: over the pool's
+/// budget. -ENOMEM. On failure *out is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_buf_copy(
     pool: *mut sendq_pool_t,
@@ -100,7 +119,6 @@ pub unsafe extern "C" fn sendq_buf_copy(
     len: usize,
     out: *mut *mut sendq_buf_t,
 ) -> c_int {
-    let _ = pool;
     let copy = || {
         // SAFETY: the caller's memory of that length.
         let bytes = unsafe { slice(data, len) }?;
@@ -110,11 +128,10 @@ pub unsafe extern "C" fn sendq_buf_copy(
         let mut copy = Vec::new();
         copy.try_reserve_exact(len).map_err(|_| Errno::NO_MEMORY)?;
         copy.extend_from_slice(bytes);
-        let owner = Owner { release: None, arg: null_mut() };
-        Ok(sendq_buf_t { data: copy.as_ptr(), len, refs: AtomicUsize::new(1), owner, _copy: copy })
+        Ok((copy.as_ptr(), len, Owner { release: None, arg: null_mut() }, copy))
     };
-    // SAFETY: NULL or the caller's place for a pointer.
-    unsafe { new(out, copy) }
+    // SAFETY: NULL or what they are for.
+    unsafe { new(pool, out, copy) }
 }
 
 /// The same without copying: the bytes must stay readable and unchanged until release is called, once,
@@ -131,19 +148,16 @@ pub unsafe extern "C" fn sendq_buf_wrap(
     arg: *mut c_void,
     out: *mut *mut sendq_buf_t,
 ) -> c_int {
-    let _ = pool;
     let wrap = || {
         // SAFETY: the caller's memory of that length.
         let bytes = unsafe { slice(data, len) }?;
         if len == 0 {
             return Err(Errno::INVALID);
         }
-        let owner = Owner { release, arg };
-        let (data, refs) = (bytes.as_ptr(), AtomicUsize::new(1));
-        Ok(sendq_buf_t { data, len, refs, owner, _copy: Vec::new() })
+        Ok((bytes.as_ptr(), len, Owner { release, arg }, Vec::new()))
     };
-    // SAFETY: NULL or the caller's place for a pointer.
-    unsafe { new(out, wrap) }
+    // SAFETY: NULL or what they are for.
+    unsafe { new(pool, out, wrap) }
 }
 
 /// One hold more, for another owner of the handle. Returns buf. NULL for NULL.
@@ -183,10 +197,15 @@ pub unsafe extern "C" fn sendq_append_buf(
         // SAFETY: NULL or alive.
         && let Some(shared) = unsafe { buf.as_ref() }
         && let Some(segment) = shared.part(offset, len)
-        && let Some(hints) = queue.append_segment_at_once(pool, segment)
     {
-        shared.hold();
-        return hints.bits() as c_int;
+        if queue.append_segment_at_once(pool, segment) {
+            shared.hold();
+            return 0;
+        }
+        if queue.start_with_segment_at_once(pool, segment) {
+            shared.hold();
+            return SENDQ_WAKE;
+        }
     }
     let append = |q: &sendq_t| {
         // SAFETY: NULL or alive.

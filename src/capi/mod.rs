@@ -10,11 +10,16 @@
 mod boundary;
 mod buf;
 mod library;
+mod logger;
 mod pool;
 mod queue;
+mod registry;
+mod stats;
 
 pub use boundary::sendq_fd_t;
 pub use buf::*;
 pub use library::*;
+pub use logger::*;
 pub use pool::*;
 pub use queue::*;
+pub use stats::*;

@@ -5,15 +5,16 @@ use super::pool::{SENDQ_THREADSAFE, sendq_pool_t};
 use crate::chunk::Chain;
 use crate::errno::{Errno, Result};
 use crate::flush::{Lender, flush};
+use crate::log;
 use crate::pool::Pool;
 use crate::pressure::{Hints, Watermarks};
-use crate::queue::Queue;
+use crate::queue::{Queue, Report};
 use crate::segment::{Owner, Piece, Segment};
 use crate::sink::socket::Socket;
 use libc::c_int;
 use parking_lot::RawMutex;
 use parking_lot::lock_api::RawMutex as _;
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
 
@@ -41,25 +42,37 @@ pub type sendq_release_fn = Option<
 >;
 
 /// One connection's output: what waits, in order.
+#[repr(C)]
 pub struct sendq_t {
-    state: UnsafeCell<State>,
+    /// First, so that an append finds what it needs in one cache line.
+    queue: UnsafeCell<Queue>,
     pool: NonNull<sendq_pool_t>,
     user: *mut c_void,
+    /// The neighbours in the pool's registry.
+    pub(super) links: Cell<(*const sendq_t, *const sendq_t)>,
     /// At most u32::MAX, which is as good as all.
     copy_below: u32,
-    /// Taken only when `shared`.
+    /// What stands against the short ways: SHARED, CLOCK.
+    kind: u8,
+    /// Taken only when SHARED.
     lock: RawMutex,
-    /// SENDQ_THREADSAFE.
-    shared: bool,
+    telling: UnsafeCell<Telling>,
 }
 
-#[repr(C)]
-struct State {
-    /// First, so that an append finds what it needs in one cache line.
-    queue: Queue,
+/// An idle connection costs no more than 192 bytes of heap, eight of which are malloc's.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<sendq_t>() <= 184);
+
+/// SENDQ_THREADSAFE: locked for each loan.
+const SHARED: u8 = 1;
+/// The pool has a clock of the host's, which is asked before each loan.
+const CLOCK: u8 = 2;
+
+/// Guarded as the queue is.
+struct Telling {
     /// How many calls are telling owners: a callback may free the queue, which then lives until the
     /// last of these calls is done.
-    telling: u32,
+    calls: u8,
     freed: bool,
 }
 
@@ -94,48 +107,101 @@ unsafe impl Config for sendq_config_t {}
 impl Lender for sendq_t {
     #[inline]
     fn lend<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
-        self.lend_state(|state, pool| f(&mut state.queue, pool))
+        let pool = self.pool();
+        if self.kind & CLOCK != 0 {
+            pool.look_at_clock();
+        }
+        // SAFETY: alone with the queue while this lasts: see alone(). The core calls nothing of the
+        // host's.
+        self.alone(|| unsafe { f(&mut *self.queue.get(), pool.pool()) })
     }
 }
 
 impl sendq_t {
     #[inline]
-    fn lend_state<R>(&self, f: impl FnOnce(&mut State, &Pool) -> R) -> R {
+    fn pool(&self) -> &sendq_pool_t {
+        // SAFETY: held since sendq_new.
+        unsafe { self.pool.as_ref() }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.kind & SHARED != 0
+    }
+
+    /// Alone with the queue while `f` runs: a shared one is locked; a confined one is used by one thread
+    /// at a time, by contract. `f` calls nothing that could come in again.
+    #[inline]
+    fn alone<R>(&self, f: impl FnOnce() -> R) -> R {
         struct Unlock<'a>(&'a RawMutex);
         impl Drop for Unlock<'_> {
             fn drop(&mut self) {
-                // SAFETY: lend_state() has locked it, in this very call.
+                // SAFETY: alone() has locked it, in this very call.
                 unsafe { self.0.unlock() };
             }
         }
-        let _held = self.shared.then(|| {
+        let _held = self.is_shared().then(|| {
             self.lock.lock();
             Unlock(&self.lock)
         });
-        // SAFETY: alone with the state. A shared one is locked; a confined one is used by one
-        // thread at a time, by contract. Neither comes in twice, because the core calls nothing of
-        // the host's while a loan lasts. The pool is held since sendq_new.
-        unsafe { f(&mut *self.state.get(), self.pool.as_ref().pool()) }
+        f()
+    }
+
+    /// Shows the queue without asking the clock.
+    pub(super) fn peep(&self, look: impl FnOnce(&Queue)) {
+        // SAFETY: alone with the queue.
+        self.alone(|| look(unsafe { &*self.queue.get() }));
+    }
+
+    fn with_telling<R>(&self, f: impl FnOnce(&mut Telling) -> R) -> R {
+        // SAFETY: alone with it.
+        self.alone(|| f(unsafe { &mut *self.telling.get() }))
     }
 }
 
-/// Tells the owners of all that is gone, and lets the queue go if one of them, or the caller, has
-/// freed it. Last of all in a call: the queue may not be there any more.
+/// Tells the owners of all that is gone, and lets the queue go if one of them, or the caller, has freed
+/// it. Last of all in a call: the queue may not be there any more.
 ///
 /// # Safety
 /// `q` is a live queue.
 unsafe fn tell(q: *const sendq_t) {
-    // SAFETY: alive, as the caller says; from here on, because `telling` keeps it so. No reference
+    // SAFETY: as the caller says.
+    unsafe {
+        let kept = |q: *const sendq_t| {
+            loop {
+                let gone = match confined(q.cast_mut()) {
+                    Some((queue, pool)) => queue.next_gone(pool),
+                    None => (*q).lend(|queue, pool| queue.next_gone(pool)),
+                };
+                match gone {
+                    Some(gone) => gone.tell(),
+                    None => break,
+                }
+            }
+        };
+        keeping(q, kept);
+    }
+}
+
+/// Runs `call`, which calls back into the host, and may free the queue there: it lives until then.
+///
+/// # Safety
+/// `q` is a live queue.
+unsafe fn keeping(q: *const sendq_t, call: impl FnOnce(*const sendq_t)) {
+    // SAFETY: alive, as the caller says; from here on, because `calls` keeps it so. No reference
     // outlives a statement, so that none is left when the queue goes.
     unsafe {
-        (*q).lend_state(|state, _| state.telling += 1);
-        while let Some(gone) = (*q).lend(|queue, pool| queue.next_gone(pool)) {
-            gone.tell();
-        }
-        let last = (*q).lend_state(|state, _| {
-            state.telling -= 1;
-            state.freed && state.telling == 0
+        // When callbacks within callbacks are too many to count, those further out keep it.
+        let counted = (*q).with_telling(|telling| {
+            let calls = telling.calls.checked_add(1);
+            telling.calls = calls.unwrap_or(telling.calls);
+            calls.is_some()
         });
+        call(q);
+        let last = counted
+            && (*q).with_telling(|telling| {
+                telling.calls -= 1;
+                telling.freed && telling.calls == 0
+            });
         if last {
             let handle = Box::from_raw(q.cast_mut());
             sendq_pool_t::release(handle.pool);
@@ -143,28 +209,50 @@ unsafe fn tell(q: *const sendq_t) {
     }
 }
 
-/// [`with`] for a call that can make segments leave: their owners are told before it returns.
+/// [`with`] for a call that can make segments leave: their owners are told before it returns, and the log
+/// of a connection that has failed in it.
 ///
 /// # Safety
 /// As for [`with`].
 #[inline]
 unsafe fn with_told(q: *const sendq_t, call: impl FnOnce(&sendq_t) -> Result<Hints>) -> c_int {
-    let mut gone = false;
+    let (mut gone, mut report) = (false, None);
     let called = |q: &sendq_t| {
         let result = call(q);
-        gone = q.lend(|queue, _| queue.has_gone());
+        q.lend(|queue, pool| {
+            gone = queue.has_gone();
+            if result.is_err() {
+                report = queue.report_failure(pool);
+            }
+        });
         result
     };
     // SAFETY: as the caller says.
     let result = unsafe { with(q, called) };
-    if gone || result == Errno::NOT_RECOVERABLE.negated() {
+    if gone || report.is_some() || result == Errno::NOT_RECOVERABLE.negated() {
         // SAFETY: not NULL, since it was called.
-        guard_callback(|| unsafe { tell(q) });
+        guard_callback(|| unsafe { conclude(q, report) });
     }
     result
 }
 
-/// The queue behind `q` and its pool, without a detour, if it is confined.
+/// Logs what there is to `report`, and tells the owners of all that is gone.
+///
+/// # Safety
+/// `q` is a live queue.
+unsafe fn conclude(q: *const sendq_t, report: Option<Report>) {
+    // SAFETY: as the caller says; keeping() keeps it so.
+    unsafe {
+        keeping(q, |q| {
+            if let Some(report) = report {
+                log::report(q as usize, &report);
+            }
+            tell(q);
+        });
+    }
+}
+
+/// The queue behind `q` and its pool, without a detour, if it is confined and the clock the system's.
 ///
 /// # Safety
 /// `q` is NULL or a live queue; nothing else is done with it while the loan lasts.
@@ -172,11 +260,11 @@ unsafe fn with_told(q: *const sendq_t, call: impl FnOnce(&sendq_t) -> Result<Hin
 pub(super) unsafe fn confined<'a>(q: *mut sendq_t) -> Option<(&'a mut Queue, &'a Pool)> {
     // SAFETY: NULL or alive, as the caller says.
     let handle = unsafe { q.as_ref() }?;
-    if handle.shared {
+    if handle.kind != 0 {
         return None;
     }
     // SAFETY: alone with the queue, and the pool alive, as for lend().
-    unsafe { Some((&mut (*handle.state.get()).queue, handle.pool.as_ref().pool())) }
+    unsafe { Some((&mut *handle.queue.get(), handle.pool.as_ref().pool())) }
 }
 
 /// Runs `call` on the queue behind `q`; see [`guard`].
@@ -202,6 +290,15 @@ pub(super) unsafe fn with(
 unsafe fn number(q: *const sendq_t, read: impl FnOnce(&Queue) -> u64) -> u64 {
     // SAFETY: NULL or alive, as the caller says.
     unsafe { q.as_ref() }.map_or(0, |handle| handle.lend(|queue, _| read(queue)))
+}
+
+/// A number of the queue behind `q` that depends on the time; 0 for NULL.
+///
+/// # Safety
+/// `q` is NULL or a live queue.
+unsafe fn number_now(q: *const sendq_t, read: impl FnOnce(&Queue, u64) -> u64) -> u64 {
+    // SAFETY: NULL or alive, as the caller says.
+    unsafe { q.as_ref() }.map_or(0, |handle| handle.lend(|queue, pool| read(queue, pool.now())))
 }
 
 /// The caller's bytes as a slice.
@@ -247,26 +344,34 @@ pub unsafe extern "C" fn sendq_new(
         let config = unsafe { read_config(config) }?;
         let marks = Watermarks::new(config.low, config.high, config.max)?;
         let shared = config.flags == SENDQ_THREADSAFE;
-        // SAFETY: NULL, or alive until the caller gives it up.
-        let pool_shared = unsafe { pool.as_ref() }.is_none_or(|pool| pool.pool().is_shared());
+        let pool = sendq_pool_t::of(pool);
+        // SAFETY: alive until the caller gives it up, or static.
+        let inside = unsafe { pool.as_ref() }.pool();
+        let (pool_shared, clock) = (inside.is_shared(), inside.clock().is_host());
         if config.reserved != 0 || config.flags & !SENDQ_THREADSAFE != 0 || shared && !pool_shared {
             return Err(Errno::INVALID);
         }
-        let mut handle = try_box(sendq_t {
-            state: UnsafeCell::new(State { queue: Queue::new(marks), telling: 0, freed: false }),
-            pool: NonNull::dangling(),
+        let handle = try_box(sendq_t {
+            queue: UnsafeCell::new(Queue::new(marks)?),
+            pool,
             user: config.user,
+            links: Cell::new((std::ptr::null(), std::ptr::null())),
             copy_below: match config.copy_below {
                 0 => COPY_BELOW,
                 bytes => u32::try_from(bytes).unwrap_or(u32::MAX),
             },
+            kind: if shared { SHARED } else { 0 } | if clock { CLOCK } else { 0 },
             lock: RawMutex::INIT,
-            shared,
+            telling: UnsafeCell::new(Telling { calls: 0, freed: false }),
         })?;
         // SAFETY: as above.
-        handle.pool = unsafe { sendq_pool_t::hold(pool) };
-        // SAFETY: not NULL, as above.
-        unsafe { out.write(Box::into_raw(handle)) };
+        unsafe { sendq_pool_t::hold(pool) };
+        let handle = Box::into_raw(handle);
+        // SAFETY: alive until sendq_free takes it out; the place is not NULL, as above.
+        unsafe {
+            (*handle).pool().queues().add(handle, shared || !pool_shared);
+            out.write(handle);
+        }
         Ok(Hints::NONE)
     };
     guard(make, || ())
@@ -282,11 +387,14 @@ pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
     }
     // SAFETY: not NULL, so the caller's own handle, used for the last time.
     guard_callback(|| unsafe {
-        (*q).lend_state(|state, pool| {
-            state.freed = true;
-            state.queue.clear(pool);
+        (*q).pool().queues().remove(q);
+        let report = (*q).lend(|queue, pool| {
+            let report = queue.report_giving_up(pool);
+            queue.clear(pool);
+            report
         });
-        tell(q);
+        (*q).with_telling(|telling| telling.freed = true);
+        conclude(q, report);
     });
 }
 
@@ -304,6 +412,24 @@ pub unsafe extern "C" fn sendq_close(q: *mut sendq_t) -> c_int {
     unsafe { with(q, close) }
 }
 
+/// sendq_close, for the usual end of a connection: what has not left in timeout_ns nanoseconds is given
+/// up. When that time is over, the next sendq_flush, sendq_consume or sendq_close_within discards what
+/// still waits, and fails the connection with -ETIMEDOUT: sendq_retry_after_ns says when to make that
+/// call though the socket never becomes writable, and the discarded of sendq_stats how many bytes were
+/// lost. A timeout of 0 is over at once. A later call sets another time. A success also on a queue where
+/// nothing waits, or that has failed.
+///
+/// -EINVAL: q is NULL. -ETIMEDOUT: bytes wait, and the time is over. -EBUSY: another thread is
+/// flushing it; -ENOMEM: nothing happened.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_close_within(q: *mut sendq_t, timeout_ns: u64) -> c_int {
+    let close = |q: &sendq_t| {
+        q.lend(|queue, pool| queue.close_within(pool, timeout_ns)).map(|()| Hints::NONE)
+    };
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with_told(q, close) }
+}
+
 /// Drops what waits now. The queue can be used on. Reserved memory is not waiting: it stays. A success
 /// also on a queue that is closed or has failed.
 ///
@@ -311,8 +437,20 @@ pub unsafe extern "C" fn sendq_close(q: *mut sendq_t) -> c_int {
 /// -EINVAL: q is NULL. -EBUSY: another thread is flushing it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_discard(q: *mut sendq_t) -> c_int {
+    let mut report = None;
+    let discard = |q: &sendq_t| {
+        q.lend(|queue, pool| {
+            report = queue.report_giving_up(pool);
+            queue.discard(pool)
+        })
+    };
     // SAFETY: NULL or the caller's live queue.
-    unsafe { with_told(q, |q| q.lend(|queue, pool| queue.discard(pool))) }
+    let result = unsafe { with(q, discard) };
+    if result >= 0 || result == Errno::NOT_RECOVERABLE.negated() {
+        // SAFETY: not NULL, since it was called.
+        guard_callback(|| unsafe { conclude(q, report) });
+    }
+    result
 }
 
 /// The user pointer of the queue's config. NULL for NULL.
@@ -333,22 +471,35 @@ pub unsafe extern "C" fn sendq_user(q: *const sendq_t) -> *mut c_void {
 /// Another -errno: the connection has failed with it (sendq_error).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_append(q: *mut sendq_t, data: *const c_void, len: usize) -> c_int {
-    // The common cases, in a few instructions. Nothing here fails or calls out, and what it asserts
-    // was tested just before: it needs no guard.
+    // The common case, in a few instructions. Nothing here fails or calls out, and what it asserts was
+    // tested just before: it needs no guard.
+    // SAFETY: NULL or the caller's live queue.
+    if let Some((queue, _)) = unsafe { confined(q) }
+        && !data.is_null()
+        && queue.fits(len)
+    {
+        // SAFETY: the caller's memory; a length that fits a chunk is one that memory can have.
+        queue.append_fitting(unsafe { std::slice::from_raw_parts(data.cast(), len) });
+        return 0;
+    }
+    // SAFETY: as the caller says.
+    unsafe { append_first(q, data, len) }
+}
+
+/// sendq_append when nothing waits: the other common case.
+///
+/// # Safety
+/// As for sendq_append.
+#[inline(never)]
+unsafe fn append_first(q: *mut sendq_t, data: *const c_void, len: usize) -> c_int {
     // SAFETY: NULL or the caller's live queue.
     if let Some((queue, pool)) = unsafe { confined(q) }
         && !data.is_null()
+        && queue.start_at_once(pool, len)
     {
-        let hints = if queue.fits(len) {
-            Some(0)
-        } else {
-            queue.start_at_once(pool, len).then_some(SENDQ_WAKE)
-        };
-        if let Some(hints) = hints {
-            // SAFETY: the caller's memory; a length that fits a chunk is one that memory can have.
-            queue.append_fitting(unsafe { std::slice::from_raw_parts(data.cast(), len) });
-            return hints;
-        }
+        // SAFETY: the caller's memory; a length that fits a chunk is one that memory can have.
+        queue.append_fitting(unsafe { std::slice::from_raw_parts(data.cast(), len) });
+        return SENDQ_WAKE;
     }
     // SAFETY: as the caller says.
     unsafe { append_at_length(q, data, len) }
@@ -416,23 +567,61 @@ pub unsafe extern "C" fn sendq_append_ref(
     release: sendq_release_fn,
     arg: *mut c_void,
 ) -> c_int {
-    let owner = Owner { release, arg };
-    // The common cases: nothing in here can fail, panic or call out.
-    // SAFETY: NULL or the caller's live queue.
-    if let Some((queue, pool)) = unsafe { confined(q) }
-        && !data.is_null()
-        && len <= isize::MAX as usize
-        // SAFETY: not NULL, since it was lent.
-        && len >= unsafe { (*q).copy_below as usize }
+    // The common case: nothing in here can fail, panic or call out.
+    // SAFETY: NULL or the caller's live queue; its memory is borrowed as it promises.
+    if let Some((queue, pool, segment)) = unsafe { to_borrow(q, data, len, release, arg) }
+        && queue.append_segment_at_once(pool, segment)
     {
-        // SAFETY: it stays as it is until it is released, as the caller promises.
-        let segment = unsafe { Segment::memory(data.cast(), len, owner) };
-        if let Some(hints) = queue.append_segment_at_once(pool, segment) {
-            return hints.bits() as c_int;
-        }
+        return 0;
     }
     // SAFETY: as the caller says.
-    unsafe { append_ref_at_length(q, data, len, owner) }
+    unsafe { append_ref_first(q, data, len, release, arg) }
+}
+
+/// The queue and the segment, if it is not for the long way anyway.
+///
+/// # Safety
+/// As for sendq_append_ref.
+#[inline(always)]
+unsafe fn to_borrow<'a>(
+    q: *mut sendq_t,
+    data: *const c_void,
+    len: usize,
+    release: sendq_release_fn,
+    arg: *mut c_void,
+) -> Option<(&'a mut Queue, &'a Pool, Segment)> {
+    // SAFETY: NULL or the caller's live queue.
+    let (queue, pool) = unsafe { confined(q) }?;
+    // SAFETY: not NULL, since it was lent.
+    let copy_below = unsafe { (*q).copy_below };
+    if data.is_null() || len > isize::MAX as usize || len < copy_below as usize {
+        return None;
+    }
+    // SAFETY: it stays as it is until it is released, as the caller promises.
+    let segment = unsafe { Segment::memory(data.cast(), len, Owner { release, arg }) };
+    Some((queue, pool, segment))
+}
+
+/// sendq_append_ref when nothing waits: the other common case.
+///
+/// # Safety
+/// As for sendq_append_ref.
+#[inline(never)]
+unsafe fn append_ref_first(
+    q: *mut sendq_t,
+    data: *const c_void,
+    len: usize,
+    release: sendq_release_fn,
+    arg: *mut c_void,
+) -> c_int {
+    // SAFETY: NULL or the caller's live queue; its memory is borrowed as it promises.
+    if let Some((queue, pool, segment)) = unsafe { to_borrow(q, data, len, release, arg) }
+        && queue.start_with_segment_at_once(pool, segment)
+    {
+        return SENDQ_WAKE;
+    }
+    // SAFETY: as the caller says.
+    unsafe { append_ref_at_length(q, data, len, Owner { release, arg }) }
 }
 
 /// sendq_append_ref in every case.
@@ -539,7 +728,7 @@ pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c
     let splice = |to: &sendq_t| {
         // SAFETY: NULL or the caller's live queue.
         let from = unsafe { from.as_ref() }.ok_or(Errno::INVALID)?;
-        if std::ptr::eq(to, from) || to.shared != from.shared {
+        if std::ptr::eq(to, from) || to.is_shared() != from.is_shared() {
             return Err(Errno::INVALID);
         }
         // In the order of their addresses, so that two threads which splice to and fro do not wait
@@ -602,18 +791,19 @@ pub unsafe extern "C" fn sendq_rollback(q: *mut sendq_t) -> c_int {
 /// # Safety
 /// `q` is a live queue.
 unsafe fn tell_held(q: *mut sendq_t, mut held: Chain) {
-    // SAFETY: alive, as the caller says, and kept so by `telling`, as in tell().
+    // SAFETY: as the caller says; keeping() keeps it so.
     unsafe {
-        (*q).lend_state(|state, _| state.telling += 1);
-        let give = |chunk| (*q).lend(|_, pool| pool.give(chunk));
-        while let Some(gone) = held.next_gone(give) {
-            gone.tell();
-        }
-        while let Some(chunk) = held.pop() {
-            give(chunk);
-        }
-        (*q).lend_state(|state, _| state.telling -= 1);
-        tell(q);
+        keeping(q, |q| {
+            let pool = (*q).pool().pool();
+            while let Some(gone) = held.next_gone(|chunk| pool.give(chunk)) {
+                pool.unpin(gone.unpins());
+                gone.tell();
+            }
+            while let Some(chunk) = held.pop() {
+                pool.give(chunk);
+            }
+            tell(q);
+        });
     }
 }
 
@@ -719,14 +909,30 @@ pub unsafe extern "C" fn sendq_peek(q: *const sendq_t, iov: *mut Piece, iovcnt: 
 pub unsafe extern "C" fn sendq_consume(q: *mut sendq_t, bytes: usize) -> c_int {
     // SAFETY: NULL or the caller's live queue.
     if let Some((queue, pool)) = unsafe { confined(q) }
-        && let Some(gone) = queue.consume_at_once(pool, bytes as u64)
+        && queue.consume_at_once(pool, bytes as u64)
     {
-        // An exception from a callback ends the process at this function.
-        match gone {
-            Some(gone) => gone.tell(),
+        return 0;
+    }
+    // SAFETY: the same.
+    unsafe { consume_segments(q, bytes) }
+}
+
+/// sendq_consume when others have to be told.
+///
+/// # Safety
+/// As for sendq_consume.
+#[inline(never)]
+unsafe fn consume_segments(q: *mut sendq_t, bytes: usize) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    if let Some((queue, pool)) = unsafe { confined(q) }
+        && let Some(gone) = queue.consume_segments_at_once(pool, bytes as u64)
+    {
+        let gone_on = gone.is_none() && queue.has_gone();
+        if let Some(gone) = gone {
+            gone.tell();
+        } else if gone_on {
             // SAFETY: not NULL.
-            None if queue.has_gone() => unsafe { tell(q) },
-            None => (),
+            unsafe { tell(q) };
         }
         return 0;
     }
@@ -758,6 +964,68 @@ pub unsafe extern "C" fn sendq_sent_bytes(q: *const sendq_t) -> u64 {
     unsafe { number(q, Queue::sent) }
 }
 
+/// Nanoseconds since the last byte left while bytes waited, by the pool's clock. 0 if none wait, or for
+/// NULL. It measures what leaves, not how much waits, and needs no flush to grow: a host looks at it from
+/// a timer, and drops the connections that are stuck. With sendq_set_min_rate, a connection that has
+/// been too slow for longer counts as stalled for that long.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_stalled_ns(q: *const sendq_t) -> u64 {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { number_now(q, Queue::stalled_ns) }
+}
+
+/// No faster than bytes_per_second from now on; 0: as fast as the socket. Up to burst bytes may leave
+/// at once after a pause; 0: what comes in a second. Flushes that it holds back give SENDQ_MORE:
+/// sendq_retry_after_ns says when the next makes sense. What the host sends by itself (sendq_consume)
+/// counts, but is not held back.
+///
+/// -EINVAL: q is NULL. -ENOMEM: nothing is changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_set_rate(
+    q: *mut sendq_t,
+    bytes_per_second: u64,
+    burst: u64,
+) -> c_int {
+    let set = |q: &sendq_t| {
+        q.lend(|queue, pool| queue.set_rate(pool, bytes_per_second, burst)).map(|()| Hints::NONE)
+    };
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, set) }
+}
+
+/// Slower counts as stalled: when fewer than bytes_per_second times the window have left in window_ns
+/// nanoseconds, while bytes waited all the time, sendq_stalled_ns goes on from the beginning of that
+/// window, until as much has left. So a client that takes a byte a minute is judged like one that takes
+/// none: set, say, 1000 bytes a second over 10 s, and drop who is stalled for more than 30 s. The limit
+/// should not be below the window. 0: no such floor.
+///
+/// -EINVAL: q is NULL, or the window is 0 and bytes_per_second is not. -ENOMEM: nothing is changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_set_min_rate(
+    q: *mut sendq_t,
+    bytes_per_second: u64,
+    window_ns: u64,
+) -> c_int {
+    let set = |q: &sendq_t| {
+        if window_ns == 0 && bytes_per_second > 0 {
+            return Err(Errno::INVALID);
+        }
+        q.lend(|queue, pool| queue.set_min_rate(pool, bytes_per_second, window_ns))
+            .map(|()| Hints::NONE)
+    };
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { with(q, set) }
+}
+
+/// In how many nanoseconds a flush does something although the socket does not become writable: when
+/// the rate (sendq_set_rate) lets go of enough to be worth a call, or the time of sendq_close_within is
+/// over. For the host's timer. 0: at once, or there is nothing to wait for; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_retry_after_ns(q: *const sendq_t) -> u64 {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { number_now(q, Queue::retry_after_ns) }
+}
+
 /// 0, or the -errno that ended the connection. -ENOTRECOVERABLE: a bug in sendq was caught here; the
 /// queue is out of use, other queues are not. -EINVAL: q is NULL.
 #[unsafe(no_mangle)]
@@ -781,7 +1049,7 @@ pub unsafe extern "C" fn sendq_set_watermarks(
 ) -> c_int {
     let set = |q: &sendq_t| {
         let marks = Watermarks::new(low, high, max)?;
-        Ok(q.lend(|queue, _| queue.set_watermarks(marks)))
+        q.lend(|queue, _| queue.set_watermarks(marks))
     };
     // SAFETY: NULL or the caller's live queue.
     unsafe { with(q, set) }

@@ -3,7 +3,7 @@
 pub mod socket;
 
 use crate::errno::Result;
-use crate::segment::Piece;
+use crate::segment::{NO_FD, Piece};
 use libc::c_int;
 
 /// Takes bytes in order, as many as it can without waiting.
@@ -18,4 +18,13 @@ pub trait Sink {
     /// Offers `len` bytes of the file `fd` from `offset`; returns how many were taken. Fewer than offered
     /// says nothing: it is asked again. Errors as for [`Sink::write`]; IO: the file is shorter.
     fn send_file(&mut self, fd: c_int, offset: u64, len: usize) -> Result<usize>;
+
+    /// The socket, if it is one that the kernel can be asked about.
+    fn socket(&self) -> c_int {
+        NO_FD
+    }
+
+    /// How often it has called on whatever takes the bytes: the system calls that could have sent
+    /// some.
+    fn calls(&self) -> u32;
 }

@@ -174,8 +174,8 @@ static void splice_refused(void) {
 
 /* The memory counts against the pool that it is in now. */
 static void splice_budget(void) {
-    enum { CHUNK = 4096, ROOM = 4 };
-    sendq_pool_config_t little = {.chunk_bytes = CHUNK, .max_bytes = ROOM * (CHUNK + 256)};
+    enum { HEADER = 48, CHUNK = 4096 - HEADER, ROOM = 4 };
+    sendq_pool_config_t little = {.chunk_bytes = HEADER + CHUNK, .max_bytes = ROOM * 4096};
     sendq_pool_t* one = new_pool(little);
     sendq_pool_t* other = new_pool(little);
     sendq_t* from = new_borrower(one, 1);

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Not every test uses all of it.
 
+use sendq::clock::Clock;
 use sendq::errno::{Errno, Result};
 use sendq::flush::{Lender, flush};
 use sendq::pool::{Limits, Pool};
@@ -71,6 +72,10 @@ impl Sink for Script {
         self.taken.extend(bytes);
         Ok(take)
     }
+
+    fn calls(&self) -> u32 {
+        self.offers.len() as u32
+    }
 }
 
 /// What the file `fd` of the script has at an offset.
@@ -86,7 +91,8 @@ pub struct Alone {
 
 impl Alone {
     pub fn new(limits: Limits, marks: Watermarks) -> Alone {
-        Alone { pool: Pool::confined(limits), queue: RefCell::new(Queue::new(marks)) }
+        let pool = Pool::confined(limits, Clock::host());
+        Alone { pool, queue: RefCell::new(Queue::new(marks).unwrap()) }
     }
 
     pub fn append(&self, bytes: &[u8]) -> Result<Hints> {

@@ -1,0 +1,343 @@
+//! Memory from the system, and back to it: what a freed chunk held does not stay with malloc, whose
+//! heap only shrinks from its end.
+//!
+//! ```text
+//!   slab   | header | page | page | ...  256 pages, aligned to their own size
+//! ```
+//!
+//! Chunks of one page, the usual ones, are cut from slabs, which are the process's: so a chunk can be
+//! spliced from pool to pool. Larger ones are mapped one by one; smaller ones come from malloc.
+//!
+//! Nothing here is on the path of an append that finds a warm chunk in its pool.
+
+use parking_lot::Mutex;
+use std::alloc::{Layout, alloc, dealloc};
+use std::ptr::{self, NonNull};
+
+/// The page size that is assumed. Where pages are larger, only whole slabs go back to the system.
+pub const PAGE: usize = 4096;
+
+/// A block of `bytes`, aligned for whatever a chunk holds.
+pub fn take(bytes: usize) -> Option<NonNull<u8>> {
+    if !cfg!(unix) || !is_mapped(bytes) {
+        let layout = layout(bytes)?;
+        // SAFETY: no chunk is of size zero.
+        return NonNull::new(unsafe { alloc(layout) });
+    }
+    if bytes == PAGE { take_page() } else { map(bytes.next_multiple_of(PAGE)) }
+}
+
+/// Gives a block back.
+///
+/// # Safety
+/// `block` came from [`take`] with the same `bytes`, and nobody refers to it any more.
+pub unsafe fn give(block: NonNull<u8>, bytes: usize) {
+    // SAFETY: as the caller says.
+    unsafe {
+        if !cfg!(unix) || !is_mapped(bytes) {
+            dealloc(block.as_ptr(), layout(bytes).expect("it was taken with this layout"));
+        } else if bytes == PAGE {
+            give_page(block);
+        } else {
+            unmap(block, bytes.next_multiple_of(PAGE));
+        }
+    }
+}
+
+fn is_mapped(bytes: usize) -> bool {
+    bytes >= PAGE
+}
+
+fn layout(bytes: usize) -> Option<Layout> {
+    Layout::from_size_align(bytes, align_of::<u64>()).ok()
+}
+
+/// Pages of a slab, its header's included.
+const PAGES: usize = 256;
+const SLAB: usize = PAGES * PAGE;
+/// Freed pages that a slab keeps until they go back to the system together.
+const BATCH: u32 = 16;
+
+/// The first page of a slab. Which pages are in use is what neither set says.
+struct Slab {
+    next: Option<NonNull<Slab>>,
+    prev: Option<NonNull<Slab>>,
+    /// Free pages that may have memory behind them.
+    dirty: PageSet,
+    /// Free pages that have none.
+    clean: PageSet,
+    /// Pages that somebody has, and those that are on their way to the system.
+    used: u32,
+}
+
+/// A set of the pages of one slab.
+#[derive(Clone, Copy)]
+struct PageSet([u64; PAGES / 64]);
+
+impl PageSet {
+    const NONE: PageSet = PageSet([0; PAGES / 64]);
+
+    fn add(&mut self, page: usize) {
+        self.0[page / 64] |= 1 << (page % 64);
+    }
+
+    fn take_lowest(&mut self) -> Option<usize> {
+        let word = self.0.iter().position(|word| *word != 0)?;
+        let bit = self.0[word].trailing_zeros() as usize;
+        self.0[word] &= self.0[word] - 1;
+        Some(word * 64 + bit)
+    }
+
+    fn contains(&self, page: usize) -> bool {
+        self.0[page / 64] >> (page % 64) & 1 == 1
+    }
+
+    fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
+    fn join(&mut self, other: PageSet) {
+        for (word, more) in self.0.iter_mut().zip(other.0) {
+            *word |= more;
+        }
+    }
+}
+
+/// The slabs that have a page to give. Pages are cut from the first.
+struct Slabs {
+    first: Option<NonNull<Slab>>,
+}
+
+// SAFETY: slabs belong to nobody but this list, and are only touched under its lock.
+unsafe impl Send for Slabs {}
+
+static SLABS: Mutex<Slabs> = Mutex::new(Slabs { first: None });
+
+impl Slabs {
+    /// Lists `slab` as the second: only the first may keep what is dirty for the next who takes a page.
+    fn add(&mut self, mut slab: NonNull<Slab>) {
+        // SAFETY: slabs in the list, and this one, are alive and only touched under the lock.
+        unsafe {
+            let next = match self.first {
+                Some(mut first) => first.as_mut().next.replace(slab),
+                None => self.first.replace(slab),
+            };
+            (slab.as_mut().prev, slab.as_mut().next) = (self.first.filter(|it| *it != slab), next);
+            if let Some(mut next) = next {
+                next.as_mut().prev = Some(slab);
+            }
+        }
+    }
+
+    fn remove(&mut self, slab: NonNull<Slab>) {
+        // SAFETY: as for add().
+        unsafe {
+            let Slab { prev, next, .. } = *slab.as_ref();
+            match prev {
+                Some(mut prev) => prev.as_mut().next = next,
+                None => self.first = next,
+            }
+            if let Some(mut next) = next {
+                next.as_mut().prev = prev;
+            }
+        }
+    }
+
+    /// A free page of the first slab, rather one that has memory behind it.
+    fn take(&mut self) -> Option<NonNull<u8>> {
+        let mut slab = self.first?;
+        // SAFETY: as for add().
+        let header = unsafe { slab.as_mut() };
+        let page = header.dirty.take_lowest().or_else(|| header.clean.take_lowest());
+        let page = page.expect("a slab in the list has a page to give");
+        header.used += 1;
+        if header.used as usize == PAGES - 1 {
+            self.remove(slab);
+        }
+        // SAFETY: a page of this slab.
+        Some(unsafe { slab.cast::<u8>().add(page * PAGE) })
+    }
+
+    /// `pages` of `slab`, which were in use, are in the set that `free` picks.
+    fn put(
+        &mut self,
+        mut slab: NonNull<Slab>,
+        pages: PageSet,
+        free: fn(&mut Slab) -> &mut PageSet,
+    ) {
+        // SAFETY: as for add().
+        let header = unsafe { slab.as_mut() };
+        let was_full = header.used as usize == PAGES - 1;
+        header.used -= pages.count();
+        free(header).join(pages);
+        if was_full {
+            self.add(slab);
+        }
+    }
+
+    /// Takes `slab` out of the list if it is empty and not the one that pages are cut from.
+    fn retire(&mut self, slab: NonNull<Slab>) -> bool {
+        // SAFETY: as for add().
+        let over = unsafe { slab.as_ref() }.used == 0 && self.first != Some(slab);
+        if over {
+            self.remove(slab);
+        }
+        over
+    }
+
+    /// The dirty pages of `slab`, if they are many enough to be worth a system call: a whole batch, or
+    /// more than half as many as are in use. They count as used until they are clean.
+    fn sweep(&mut self, mut slab: NonNull<Slab>) -> Option<PageSet> {
+        let is_first = self.first == Some(slab);
+        // SAFETY: as for add().
+        let header = unsafe { slab.as_mut() };
+        let dirty = header.dirty.count();
+        if dirty < BATCH && (is_first || 2 * dirty <= header.used) {
+            return None;
+        }
+        header.used += dirty;
+        let swept = std::mem::replace(&mut header.dirty, PageSet::NONE);
+        if header.used as usize == PAGES - 1 {
+            self.remove(slab);
+        }
+        Some(swept)
+    }
+}
+
+fn take_page() -> Option<NonNull<u8>> {
+    // Apart from the match: the lock is not held while the system maps.
+    let page = SLABS.lock().take();
+    page.or_else(|| {
+        let slab = map_slab()?;
+        let mut slabs = SLABS.lock();
+        slabs.add(slab);
+        slabs.take()
+    })
+}
+
+/// # Safety
+/// `page` came from [`take_page`], and nobody refers to it any more.
+unsafe fn give_page(page: NonNull<u8>) {
+    let offset = page.as_ptr() as usize % SLAB;
+    // SAFETY: slabs are aligned to their size, and the page is inside one.
+    let slab = unsafe { page.sub(offset) }.cast::<Slab>();
+    let mut freed = PageSet::NONE;
+    freed.add(offset / PAGE);
+    let mut slabs = SLABS.lock();
+    slabs.put(slab, freed, |slab| &mut slab.dirty);
+    if !slabs.retire(slab) {
+        let Some(swept) = slabs.sweep(slab) else { return };
+        drop(slabs);
+        // SAFETY: pages of this slab, which count as used, and which nobody else has.
+        unsafe { clean(slab.cast(), swept) };
+        slabs = SLABS.lock();
+        slabs.put(slab, swept, |slab| &mut slab.clean);
+        if !slabs.retire(slab) {
+            return;
+        }
+    }
+    drop(slabs);
+    // SAFETY: nobody has a page of it, and it is in no list.
+    unsafe { unmap(slab.cast(), SLAB) };
+}
+
+/// Gives the memory behind `pages` back to the system, run by run; the addresses stay.
+///
+/// # Safety
+/// They are pages of the slab at `base`, and nobody refers to them.
+unsafe fn clean(base: NonNull<u8>, pages: PageSet) {
+    let mut page = 0;
+    while page < PAGES {
+        let start = page;
+        while page < PAGES && pages.contains(page) {
+            page += 1;
+        }
+        if page > start {
+            // SAFETY: as the caller says. Should it fail, the memory only stays for longer.
+            unsafe { discard(base.add(start * PAGE), (page - start) * PAGE) };
+        }
+        page += 1;
+    }
+}
+
+/// A slab, all of its pages clean and free.
+fn map_slab() -> Option<NonNull<Slab>> {
+    let slab = map_aligned()?.cast::<Slab>();
+    let mut clean = PageSet::NONE;
+    (1..PAGES).for_each(|page| clean.add(page));
+    let header = Slab { next: None, prev: None, dirty: PageSet::NONE, clean, used: 0 };
+    // SAFETY: the mapping is ours, aligned and large enough.
+    unsafe { slab.write(header) };
+    Some(slab)
+}
+
+fn map_aligned() -> Option<NonNull<u8>> {
+    let first = map(SLAB)?;
+    if (first.as_ptr() as usize).is_multiple_of(SLAB) {
+        return Some(first);
+    }
+    // Only now and then: the kernel places the next mapping beside the last.
+    // SAFETY: mapped just now; what is unmapped of the second mapping is around the slab in it.
+    unsafe {
+        unmap(first, SLAB);
+        let wide = map(2 * SLAB)?;
+        let before = (wide.as_ptr() as usize).next_multiple_of(SLAB) - wide.as_ptr() as usize;
+        let slab = wide.add(before);
+        if before > 0 {
+            unmap(wide, before);
+        }
+        unmap(slab.add(SLAB), SLAB - before);
+        Some(slab)
+    }
+}
+
+#[cfg(unix)]
+fn map(bytes: usize) -> Option<NonNull<u8>> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
+    // SAFETY: a new mapping; no memory of anybody's is touched.
+    let at = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return None;
+    }
+    // A huge page behind one chunk would be memory that no figure counts.
+    // SAFETY: the mapping of just now. A kernel without huge pages refuses, which is as good.
+    #[cfg(target_os = "linux")]
+    unsafe {
+        libc::madvise(at, bytes, libc::MADV_NOHUGEPAGE)
+    };
+    NonNull::new(at.cast())
+}
+
+/// # Safety
+/// `bytes` at `at` were mapped here, and nobody refers to them.
+#[cfg(unix)]
+unsafe fn unmap(at: NonNull<u8>, bytes: usize) {
+    // SAFETY: as the caller says.
+    unsafe {
+        // ENOMEM: a hole would be one mapping too many (mmap(2)). Then the address space is lost, the
+        // memory is not.
+        if libc::munmap(at.as_ptr().cast(), bytes) != 0 {
+            discard(at, bytes);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`unmap`].
+#[cfg(unix)]
+unsafe fn discard(at: NonNull<u8>, bytes: usize) {
+    // SAFETY: as the caller says.
+    unsafe { libc::madvise(at.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+}
+
+#[cfg(not(unix))]
+fn map(_: usize) -> Option<NonNull<u8>> {
+    unreachable!("take() asks malloc")
+}
+
+#[cfg(not(unix))]
+unsafe fn unmap(_: NonNull<u8>, _: usize) {}
+
+#[cfg(not(unix))]
+unsafe fn discard(_: NonNull<u8>, _: usize) {}
