@@ -21,6 +21,7 @@ BAD = (
     "--budget=1000",
     "--stall=-1",
     "--stall=nan",
+    "--min-rate=1",
     "--colour=red",
 )
 

@@ -183,6 +183,72 @@ class Pressure:
         self.start(f"--cap={128 * KIB}", f"--high={MIB}")
         self.assert_answers(self.control, SMALL, SMALL_VALUE)
 
+    # The budget.
+
+    def hold(self, requests):
+        """A stuck client that has that many values on its way."""
+        stuck = self.connect_stuck(requests=requests)
+        least = requests * MIB - IN_SOCKETS
+        self.eventually(lambda: any(n >= least for n in self.waiting()), "little waits")
+        return stuck
+
+    def test_heaviest_are_dropped(self):
+        self.start(f"--budget={8 * MIB}", "--high=0")
+        light, heavy, middle = (self.hold(requests) for requests in (1, 4, 2))
+        asking = self.connect()
+        asking.sendall(mcbp.request(Op.GET, key=KEY) * 3)
+        for _ in range(3):
+            self.assertTrue(mcbp.receive(asking).value == VALUE, "the bytes differ")
+        self.assert_dropped(heavy)
+        self.assertEqual(self.stat("dropped_heaviest"), 1)
+        for sock, requests in ((light, 1), (middle, 2)):
+            for _ in range(requests):
+                self.assertTrue(mcbp.receive(sock).value == VALUE, "the bytes differ")
+        self.assertEqual(self.stat("curr_connections"), 4)
+
+    def test_the_one_who_asks_is_the_heaviest(self):
+        self.start(f"--budget={8 * MIB}", "--high=0")
+        light = [self.hold(1) for _ in range(3)]
+        greedy = self.connect(receive_buffer=4096)
+        greedy.sendall(mcbp.request(Op.GET, key=KEY) * 20)
+        self.assert_dropped(greedy)
+        self.eventually_stat("dropped_heaviest", 1)
+        for sock in light:
+            self.assertTrue(mcbp.receive(sock).value == VALUE, "the bytes differ")
+
+    def test_response_over_the_budget(self):
+        """Nothing helps, so nobody else is dropped."""
+        self.start(f"--budget={MIB // 2}")
+        light = self.connect_stuck(key=SMALL, requests=300)
+        greedy = self.connect()
+        greedy.sendall(mcbp.request(Op.GET, key=KEY))
+        self.assert_dropped(greedy)
+        self.eventually_stat("dropped_heaviest", 1)
+        for _ in range(300):
+            self.assertTrue(mcbp.receive(light).value == SMALL_VALUE, "the bytes differ")
+
+    def test_many_light_ones_make_room_for_each_other(self):
+        self.start(f"--budget={4 * MIB}", "--threads=2")
+        stuck = [self.connect(receive_buffer=4096) for _ in range(20)]
+        for sock in stuck:
+            sock.sendall(mcbp.request(Op.GET, key=KEY) * 20)
+            # Whoever comes last is as light as the others at most.
+            self.assert_answers(self.control, SMALL, SMALL_VALUE)
+        self.eventually(lambda: self.stat("dropped_heaviest") >= 15, "they are not dropped")
+        self.assertLessEqual(sum(self.waiting()), 4 * MIB)
+        self.eventually(lambda: self.stat("curr_connections") <= 6, "connections are left")
+
+    def test_budget_is_free_again(self):
+        self.start(f"--budget={4 * MIB}", "--high=0")
+        for _ in range(5):
+            stuck = self.hold(3)
+            for _ in range(3):
+                self.assertTrue(mcbp.receive(stuck).value == VALUE, "the bytes differ")
+        for _ in range(5):
+            self.hold(3).close()
+            self.eventually(lambda: not self.waiting(), "something waits for nobody")
+        self.assertEqual(self.stat("dropped_heaviest"), 0)
+
     # The time without progress.
 
     def test_stalled_client_is_dropped(self):
@@ -204,6 +270,24 @@ class Pressure:
         self.start(f"--stall={STALL}")
         slow = self.connect_stuck(requests=3)
         self.read_slowly(slow, 3 * STALL)
+        self.assertEqual(self.stat("dropped_stalled"), 0)
+
+    def test_slow_client_below_the_least_rate_is_stalled(self):
+        """Of the paths, only sendq's keep books about it."""
+        self.start(f"--stall={STALL}", f"--min-rate={10 * MIB}")
+        slow = self.connect_stuck(requests=10)
+        if not self.output.startswith("sendq"):
+            self.read_slowly(slow, 2 * STALL)
+            self.assertEqual(self.stat("dropped_stalled"), 0)
+            return
+        with self.assertRaises(ConnectionError):
+            self.read_slowly(slow, SETTLE_SECONDS)
+        self.eventually_stat("dropped_stalled", 1)
+
+    def test_fast_client_above_the_least_rate_is_not_stalled(self):
+        self.start(f"--stall={STALL}", "--min-rate=1000")
+        slow = self.connect_stuck(requests=3)
+        self.read_slowly(slow, 2 * STALL)
         self.assertEqual(self.stat("dropped_stalled"), 0)
 
     def test_same_amount_in_and_out_is_not_stalled(self):

@@ -21,6 +21,8 @@ Limits limits_of(const Options& options) {
     if (options.budget > 0) {
         limits.budget = options.budget / options.threads;
     }
+    limits.min_rate = options.min_rate;
+    limits.min_rate_window = std::chrono::duration_cast<std::chrono::nanoseconds>(options.stall);
     return limits;
 }
 

@@ -20,6 +20,10 @@ struct Limits {
     size_t cap = kNone;
     // In bytes, of all outputs.
     size_t budget = kNone;
+    // Fewer bytes a second, over such a time, are as good as none. 0: one is enough. Only sendq
+    // keeps books about it.
+    uint64_t min_rate = 0;
+    std::chrono::nanoseconds min_rate_window{0};
 };
 
 Limits limits_of(const Options& options);

@@ -92,6 +92,8 @@ void set(Options& options, std::string_view name, std::string_view text) {
         options.budget = number(name, text, 0, kMaxLimit);
     } else if (name == "--stall") {
         options.stall = seconds(name, text);
+    } else if (name == "--min-rate") {
+        options.min_rate = number(name, text, 0, kMaxLimit);
     } else {
         throw BadOption("unknown option " + std::string(name));
     }
@@ -112,13 +114,17 @@ Options parse_options(int argc, char* const* argv) {
     if (options.budget > 0 && options.budget / options.threads < kMinBudgetPerThread) {
         throw BadOption("--budget is too little for so many threads");
     }
+    if (options.min_rate > 0 && options.stall.count() == 0) {
+        throw BadOption("--min-rate is of no use without --stall");
+    }
     return options;
 }
 
 std::string usage() {
     return "usage: mcbpd [--listen=ADDRESS] [--port=N] [--threads=N] [--output=" + joined_names() +
            "] [--sndbuf=BYTES] [--teardown-timeout=SECONDS] [--max-item=BYTES]\n"
-           "             [--high=BYTES] [--cap=BYTES] [--budget=BYTES] [--stall=SECONDS]\n";
+           "             [--high=BYTES] [--cap=BYTES] [--budget=BYTES] [--stall=SECONDS]\n"
+           "             [--min-rate=BYTES_PER_SECOND, of connections through sendq]\n";
 }
 
 }  // namespace mcbpd

@@ -22,6 +22,7 @@ struct Options {
     size_t cap = 0;
     size_t budget = 0;
     std::chrono::duration<double> stall{0};
+    size_t min_rate = 0;  // bytes a second
 };
 
 class BadOption : public std::runtime_error {

@@ -4,12 +4,13 @@
 #include <sendq/sendq.h>
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <new>
+#include <string>
 #include <string_view>
 #include <vector>
 
-#include "coarse_clock.h"
 #include "output.h"
 
 namespace mcbpd {
@@ -21,14 +22,20 @@ constexpr size_t kCopyBelow = 4096;
 class SendqOutput : public Output {
   public:
     SendqOutput(sendq_pool_t* pool, const Limits& limits, OutputOwner& owner)
-        : Output(owner), limits_(limits) {
+        : Output(owner), limits_(limits), pool_(pool) {
         sendq_config_t config{};
         config.size = sizeof config;
+        config.user = this;
         config.copy_below = kCopyBelow;
         config.low = limits.low;
         config.high = limits.high;
         config.max = limits.cap;
         if (sendq_new(pool, &config, &queue_) < 0) {
+            throw std::bad_alloc();
+        }
+        const auto window = static_cast<uint64_t>(limits.min_rate_window.count());
+        if (sendq_set_min_rate(queue_, limits.min_rate, window) < 0) {
+            sendq_free(queue_);
             throw std::bad_alloc();
         }
     }
@@ -39,11 +46,7 @@ class SendqOutput : public Output {
     }
 
     Flushed flush(int fd) final {
-        const uint64_t before = sendq_sent_bytes(queue_);
         const int result = error_ != 0 ? -error_ : sendq_flush(queue_, fd, kFlushBudget);
-        if (pending() == 0 || sendq_sent_bytes(queue_) != before) {
-            progress_at_ = CoarseClock::now();
-        }
         if (result < 0) {
             return {Flushed::State::failed, -result};
         }
@@ -59,7 +62,9 @@ class SendqOutput : public Output {
 
     size_t pending() const final { return sendq_queued_bytes(queue_); }
     bool is_high() const final { return is_high_; }
-    std::chrono::nanoseconds stalled_for() const final;
+    std::chrono::nanoseconds stalled_for() const final {
+        return std::chrono::nanoseconds(sendq_stalled_ns(queue_));
+    }
     std::string describe(int fd) const final;
     bool holds(const Bucket& bucket) const final;
 
@@ -87,6 +92,7 @@ class SendqOutput : public Output {
   private:
     void discard() final;
     bool make_room(size_t bytes);
+    SendqOutput* heaviest_of_pool() const;
 
     // sendq tells the owner of what it gives back, not of what it keeps: that is kept here, as
     // where in the stream the last value that was borrowed from a bucket ends.
@@ -96,10 +102,10 @@ class SendqOutput : public Output {
     };
 
     const Limits& limits_;
+    sendq_pool_t* const pool_;
     sendq_t* queue_ = nullptr;
     int error_ = 0;
     bool is_high_ = false;
-    CoarseClock::time_point progress_at_ = CoarseClock::now();
     std::vector<Borrowed> borrowed_;
 };
 
