@@ -57,6 +57,11 @@ class Daemon:
         with open(f"/proc/{self.pid}/status") as status:
             return int(re.search(rf"{name}:\s+(\d+) kB", status.read())[1]) * 1024
 
+    def is_sanitized(self):
+        """Built with AddressSanitizer: its memory says nothing then."""
+        with open(f"/proc/{self.pid}/maps") as maps:
+            return "libasan" in maps.read()
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
