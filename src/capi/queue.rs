@@ -514,7 +514,14 @@ unsafe fn append_at_length(q: *const sendq_t, data: *const c_void, len: usize) -
     let append = |q: &sendq_t| {
         // SAFETY: the caller's memory of that length.
         let bytes = unsafe { slice(data, len) }?;
-        q.lend(|queue, pool| queue.append(pool, bytes))
+        q.lend(|queue, pool| {
+            // The short ways were tried already, but for the kinds that these were not open to.
+            if q.kind == 0 {
+                queue.append_parts(pool, len, std::iter::once(bytes))
+            } else {
+                queue.append(pool, bytes)
+            }
+        })
     };
     // SAFETY: NULL or the caller's live queue.
     unsafe { with(q, append) }
