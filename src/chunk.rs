@@ -510,6 +510,17 @@ impl Chain {
         true
     }
 
+    /// The bytes that were copied to the chunk and have not left, if it is the only one and has any.
+    #[inline(always)]
+    pub fn only_piece(&self) -> Option<Piece> {
+        let head = self.head.filter(|_| self.head == self.tail)?;
+        // SAFETY: the chain owns its blocks.
+        let start = unsafe { head.as_ref() }.start;
+        // SAFETY: start..end is inside the block.
+        let base = unsafe { bytes_of(head).add(start as usize) };
+        (start < self.end).then(|| Piece::new(base, (self.end - start) as usize))
+    }
+
     /// Takes the chunk out, whatever is in it, if it is the only one.
     #[inline]
     pub fn pop_only(&mut self) -> Option<Chunk> {
