@@ -8,7 +8,7 @@ import subprocess
 
 import mcbp
 
-OUTPUTS = ("sendmsg", "sendq-copy", "sendq-ref")
+OUTPUTS = ("sendmsg", "bufferevent", "sendq-copy", "sendq-ref")
 START_SECONDS = 30  # valgrind takes its time
 STOP_SECONDS = 30
 

@@ -19,7 +19,7 @@ NEW_VALUE = os.urandom(VALUE_BYTES)
 SMALL = b"small"
 STUCK = 50
 # The paths that send large values from the item; the others have them copied.
-BORROWING = {"sendmsg", "sendq-ref"}
+BORROWING = {"sendmsg", "bufferevent", "sendq-ref"}
 
 SETTLE_SECONDS = 10
 TIMEOUT = 0.5  # of a tear-down
@@ -332,7 +332,7 @@ class Lifetime:
         # sendmsg borrows small values, too.
         self.assertEqual(dropped, len(BORROWING) + 1)
         self.assert_value(large["sendq-copy"], VALUE)
-        for output in ("sendq-copy", "sendq-ref"):
+        for output in ("bufferevent", "sendq-copy", "sendq-ref"):
             self.assertEqual(mcbp.receive(small[output]).value, b"s" * 4000)
         self.assertEqual(self.stat("live_items"), 0)
 

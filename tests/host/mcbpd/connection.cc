@@ -30,7 +30,7 @@ Connection::Connection(FrontEnd& front_end, int fd)
     : front_end_(front_end),
       fd_(fd),
       input_(front_end.max_item()),
-      session_(front_end.open_session()) {
+      session_(front_end.open_session(socket())) {
     event_assign(&readable_, front_end.base(), fd, EV_READ | EV_PERSIST, on_readable, this);
     event_assign(&writable_, front_end.base(), fd, EV_WRITE | EV_PERSIST, on_writable, this);
     session_.counters.connection_opened();
@@ -41,6 +41,7 @@ Connection::~Connection() {
     arm(readable_, reading_, false);
     arm(writable_, writing_, false);
     session_.counters.connection_closed();
+    session_.output.reset();  // while the descriptor is its own
     close(fd_);
 }
 
@@ -54,6 +55,10 @@ void Connection::on_readable(evutil_socket_t /*fd*/, short /*what*/, void* self)
 }
 
 void Connection::on_writable(evutil_socket_t /*fd*/, short /*what*/, void* self) {
+    static_cast<Connection*>(self)->turn();
+}
+
+void Connection::on_progress(void* self) {
     static_cast<Connection*>(self)->turn();
 }
 
@@ -113,13 +118,15 @@ bool Connection::run_request() {
 
 // Returns whether the connection lives on.
 bool Connection::flush() {
-    if (session_.output->flush(fd_).state == Flushed::State::failed) {
+    const Flushed::State state = session_.output->flush(fd_).state;
+    if (state == Flushed::State::failed) {
         return false;
     }
+    blocked_ = state == Flushed::State::blocked || state == Flushed::State::more;
     const size_t pending = session_.output->pending();
     paused_ = paused_ && pending > kLowWater;
     if (pending == 0 && session_.next_path != nullptr) {
-        session_.output = session_.next_path->open();
+        session_.output = session_.next_path->open(socket());
         session_.next_path = nullptr;
     }
     return true;
@@ -135,10 +142,14 @@ bool Connection::is_finished() const {
 }
 
 void Connection::wait() {
-    const bool has_request = !session_.quit && !session_.waits_for && input_.has_request();
+    const bool has_request = may_run() && input_.has_request();
     arm(readable_, reading_, may_run() && !has_request && !ended_);
     // A request that is left over is taken up in the next turn, which a writable socket gives.
-    arm(writable_, writing_, has_request || session_.output->pending() > 0);
+    arm(writable_, writing_, has_request || blocked_);
+}
+
+Socket Connection::socket() {
+    return {front_end_.base(), fd_, on_progress, this};
 }
 
 }  // namespace mcbpd

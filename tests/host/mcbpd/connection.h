@@ -27,6 +27,7 @@ class Connection {
   private:
     static void on_readable(evutil_socket_t fd, short what, void* self);
     static void on_writable(evutil_socket_t fd, short what, void* self);
+    static void on_progress(void* self);
 
     void read();
     void turn();
@@ -36,6 +37,7 @@ class Connection {
     bool may_run() const;
     bool is_finished() const;
     void wait();
+    Socket socket();
 
     FrontEnd& front_end_;
     int fd_;
@@ -45,8 +47,9 @@ class Connection {
     event writable_;
     bool reading_ = false;
     bool writing_ = false;
-    bool paused_ = false;  // by output that waits
-    bool ended_ = false;   // the peer sends no more
+    bool blocked_ = false;  // output waits until the socket is writable
+    bool paused_ = false;   // by output that waits
+    bool ended_ = false;    // the peer sends no more
 };
 
 }  // namespace mcbpd

@@ -49,8 +49,8 @@ void FrontEnd::answer(const TeardownPtr& teardown) {
     });
 }
 
-Session FrontEnd::open_session() {
-    return {store_, teardowns_, census_, counters_, paths_, path_.open()};
+Session FrontEnd::open_session(const Socket& socket) {
+    return {store_, teardowns_, census_, counters_, paths_, path_.open(socket)};
 }
 
 }  // namespace mcbpd

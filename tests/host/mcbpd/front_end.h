@@ -38,7 +38,7 @@ class FrontEnd {
     event_base* base() const { return loop_.base(); }
     Batch& batch() { return batch_; }
     size_t max_item() const { return max_item_; }
-    Session open_session();
+    Session open_session(const Socket& socket);
     // Destroys the connection.
     void drop(int fd) { connections_.erase(fd); }
 

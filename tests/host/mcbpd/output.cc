@@ -12,6 +12,7 @@ struct Named {
 
 constexpr std::array kPaths = {
     Named{"sendmsg", make_sendmsg_path},
+    Named{"bufferevent", make_bufferevent_path},
     Named{"sendq-copy", make_sendq_copy_path},
     Named{"sendq-ref", make_sendq_ref_path},
 };

@@ -2,6 +2,8 @@
 // output path, chosen by name.
 #pragma once
 
+#include <event2/event.h>
+
 #include <cstddef>
 #include <memory>
 #include <string_view>
@@ -20,10 +22,20 @@ struct Flushed {
         done,     // nothing waits
         blocked,  // the socket takes no more
         more,     // bytes wait, the budget is spent
+        sending,  // bytes wait, the output writes them by itself
         failed,   // the connection is gone
     };
     State state = State::done;
     int error = 0;  // errno, when failed
+};
+
+// For an output that writes by itself, from the event loop.
+struct Socket {
+    event_base* base;
+    int fd;
+    // Called from there when bytes have left, or when none will any more. May destroy the output.
+    void (*on_progress)(void* arg);
+    void* arg;
 };
 
 // One connection's output. A piece that could not be taken makes the next flush fail.
@@ -53,10 +65,11 @@ class OutputPath {
     virtual ~OutputPath() = default;
 
     // Outlived by the path.
-    virtual std::unique_ptr<Output> open() = 0;
+    virtual std::unique_ptr<Output> open(const Socket& socket) = 0;
 };
 
 std::unique_ptr<OutputPath> make_sendmsg_path();
+std::unique_ptr<OutputPath> make_bufferevent_path();
 std::unique_ptr<OutputPath> make_sendq_copy_path();
 std::unique_ptr<OutputPath> make_sendq_ref_path();
 

@@ -185,7 +185,9 @@ void SendmsgOutput::clear() {
 
 class SendmsgPath final : public OutputPath {
   public:
-    std::unique_ptr<Output> open() override { return std::make_unique<SendmsgOutput>(); }
+    std::unique_ptr<Output> open(const Socket& /*socket*/) override {
+        return std::make_unique<SendmsgOutput>();
+    }
 };
 
 }  // namespace

@@ -86,7 +86,9 @@ class SendqPath final : public OutputPath {
     }
     ~SendqPath() override { sendq_pool_free(pool_); }
 
-    std::unique_ptr<Output> open() override { return std::make_unique<SomeOutput>(pool_); }
+    std::unique_ptr<Output> open(const Socket& /*socket*/) override {
+        return std::make_unique<SomeOutput>(pool_);
+    }
 
   private:
     sendq_pool_t* pool_ = nullptr;
