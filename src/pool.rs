@@ -1,6 +1,6 @@
 //! Which chunks are free, and the byte budget: what many queues share.
 
-use crate::chunk::{Chunk, HEADER, Stack};
+use crate::chunk::{Chunk, HEADER, Slot, Stack};
 use crate::clock::Clock;
 use crate::errno::{Errno, Result};
 use parking_lot::Mutex;
@@ -60,6 +60,9 @@ impl Limits {
 pub struct Pool {
     limits: Limits,
     state: Guard,
+    /// In a shared pool: the chunk given last, so that a queue that fills and drains again and again
+    /// takes no lock for it. It counts as allocated, not as kept.
+    warm: Slot,
     /// Shared payloads that are charged to this pool. Apart, because the last of their holders may be
     /// any thread, whatever the pool is.
     shared: AtomicUsize,
@@ -122,13 +125,18 @@ impl Pool {
     /// A pool for one thread at a time.
     pub const fn confined(limits: Limits, clock: Clock) -> Pool {
         let state = Guard::Confined(State::new(&limits));
-        Pool { limits: limits.rounded(), state, shared: AtomicUsize::new(0), clock }
+        Pool::new(limits, state, clock)
+    }
+
+    const fn new(limits: Limits, state: Guard, clock: Clock) -> Pool {
+        let limits = limits.rounded();
+        Pool { limits, state, warm: Slot::new(), shared: AtomicUsize::new(0), clock }
     }
 
     /// A pool for any thread.
     pub const fn shared(limits: Limits, clock: Clock) -> Pool {
         let state = Guard::Shared(Mutex::new(State::new(&limits)));
-        Pool { limits: limits.rounded(), state, shared: AtomicUsize::new(0), clock }
+        Pool::new(limits, state, clock)
     }
 
     /// Bytes that a chunk of the usual size holds.
@@ -156,10 +164,11 @@ impl Pool {
     /// What it has.
     pub fn usage(&self) -> Usage {
         let shared = self.shared.load(Ordering::Relaxed);
+        let warm = if self.warm.is_filled() { self.limits.chunk_bytes } else { 0 };
         self.state.with(|state| Usage {
             max: self.limits.max_bytes,
-            used: state.allocated.get() - state.kept.get(),
-            free: state.kept.get(),
+            used: (state.allocated.get() - state.kept.get()).saturating_sub(warm),
+            free: state.kept.get() + warm,
             pinned: state.pinned.get(),
             shared,
             peak: state.ceiling.get(),
@@ -170,7 +179,11 @@ impl Pool {
     ///
     /// NO_BUFFERS: the budget is spent. NO_MEMORY: the system has none.
     pub fn take(&self) -> Result<Chunk> {
-        match self.state.with(|state| state.take(&self.limits)) {
+        let chunk = match &self.state {
+            Guard::Confined(state) => state.take(&self.limits),
+            Guard::Shared(state) => self.warm.take().or_else(|| state.lock().take(&self.limits)),
+        };
+        match chunk {
             Some(chunk) => Ok(chunk),
             None => self.allocate(self.limits.chunk_bytes),
         }
@@ -246,9 +259,25 @@ impl Pool {
     /// Takes a chunk back.
     #[inline]
     pub fn give(&self, chunk: Chunk) {
-        let surplus = self.state.with(|state| state.keep(chunk, &self.limits));
+        let surplus = match &self.state {
+            Guard::Confined(state) => state.keep(chunk, &self.limits),
+            Guard::Shared(state) => {
+                self.keep_warm(chunk).and_then(|chunk| state.lock().keep(chunk, &self.limits))
+            }
+        };
         if let Some(chunk) = surplus {
             self.free(chunk);
+        }
+    }
+
+    /// Keeps `chunk` where it costs no lock to take it, or returns it.
+    #[inline]
+    fn keep_warm(&self, chunk: Chunk) -> Option<Chunk> {
+        let fits = chunk.capacity() == self.limits.capacity();
+        if fits && self.limits.chunk_bytes <= self.limits.keep_bytes {
+            self.warm.put(chunk)
+        } else {
+            Some(chunk)
         }
     }
 
@@ -350,6 +379,8 @@ impl Pool {
     #[inline(never)]
     fn charge(&self, bytes: usize, count: impl FnOnce(&State)) -> Result<()> {
         let in_the_way = self.state.with(|state| {
+            // It gives way like those that are kept.
+            self.warm.take().into_iter().for_each(|chunk| state.add(chunk, &self.limits));
             let in_the_way = state.make_room(bytes, &self.shared, &self.limits)?;
             count(state);
             state.adapt(self.shared.load(Ordering::Relaxed), &self.limits);
@@ -411,6 +442,12 @@ impl State {
         self.kept.set(kept);
         self.free.push(chunk);
         None
+    }
+
+    /// Keeps `chunk`, one of the usual size, whatever is kept already.
+    fn add(&self, chunk: Chunk, limits: &Limits) {
+        more(&self.kept, limits.chunk_bytes);
+        self.free.push(chunk);
     }
 
     /// `chunk` was not kept: it becomes the spare one, or it, or the one before it, is returned to be

@@ -609,6 +609,40 @@ impl Queue {
             && self.tally.reaches(Count::Peak, len)
     }
 
+    /// The common case of [`Queue::begin_flush`], in a few instructions: what waits was copied and is in
+    /// one chunk, which may leave whole. None: nothing happened, look closer.
+    #[inline(always)]
+    pub fn begin_flush_at_once(&mut self, max_bytes: usize) -> Option<Piece> {
+        let in_the_way = Flags::FLUSHING | Flags::PACED | Flags::BLOCKED;
+        if self.segments > 0 || self.flags.any(in_the_way) || self.chain.is_corked() {
+            return None;
+        }
+        let piece = self.chain.only_piece()?;
+        if max_bytes != 0 && piece.len() > max_bytes {
+            return None;
+        }
+        self.flags.set(Flags::FLUSHING, true);
+        Some(piece)
+    }
+
+    /// The common case of the end: the `len` bytes of that piece have left by so many calls, and nothing
+    /// came meanwhile. false: nothing happened.
+    #[inline(always)]
+    pub fn end_flush_at_once(&mut self, pool: &Pool, len: u64, calls: u32) -> bool {
+        self.flags.set(Flags::FLUSHING, false);
+        let is_plain = self.segments == 0 && self.leaves_at_once(len);
+        let Some(chunk) = is_plain.then(|| self.chain.pop_only()).flatten() else {
+            self.flags.set(Flags::FLUSHING, true);
+            return false;
+        };
+        self.sent += len;
+        self.pressure.fall(len);
+        self.add(Count::Flushes, 1);
+        self.add(Count::Calls, u64::from(calls));
+        pool.give_at_once(chunk);
+        true
+    }
+
     /// Starts a flush, and says how much of what waits it may send.
     ///
     /// BUSY: one is under way. TIMED_OUT: the deadline was over; everything is dropped. A failed queue

@@ -215,20 +215,52 @@ unsafe fn keeping(q: *const sendq_t, call: impl FnOnce(*const sendq_t)) {
 /// # Safety
 /// As for [`with`].
 #[inline]
-unsafe fn with_told(q: *const sendq_t, call: impl FnOnce(&sendq_t) -> Result<Hints>) -> c_int {
-    let (mut gone, mut report) = (false, None);
-    let called = |q: &sendq_t| {
-        let result = call(q);
-        q.lend(|queue, pool| {
-            gone = queue.has_gone();
-            if result.is_err() {
-                report = queue.report_failure(pool);
-            }
-        });
-        result
-    };
+unsafe fn with_told(
+    q: *const sendq_t,
+    call: impl FnOnce(&mut Queue, &Pool) -> Result<Hints>,
+) -> c_int {
     // SAFETY: as the caller says.
-    let result = unsafe { with(q, called) };
+    unsafe {
+        after(q, |q, aftermath| {
+            q.lend(|queue, pool| {
+                let result = call(queue, pool);
+                aftermath.look(queue, pool, result.is_err());
+                result
+            })
+        })
+    }
+}
+
+/// What a call leaves to be told.
+#[derive(Default)]
+struct Aftermath {
+    gone: bool,
+    report: Option<Report>,
+}
+
+impl Aftermath {
+    #[inline]
+    fn look(&mut self, queue: &mut Queue, pool: &Pool, failed: bool) {
+        self.gone = queue.has_gone();
+        if failed {
+            self.report = queue.report_failure(pool);
+        }
+    }
+}
+
+/// [`with`] for a call that finds out what is to be told, and then tells it.
+///
+/// # Safety
+/// As for [`with`].
+#[inline]
+unsafe fn after(
+    q: *const sendq_t,
+    call: impl FnOnce(&sendq_t, &mut Aftermath) -> Result<Hints>,
+) -> c_int {
+    let mut aftermath = Aftermath::default();
+    // SAFETY: as the caller says.
+    let result = unsafe { with(q, |q| call(q, &mut aftermath)) };
+    let Aftermath { gone, report } = aftermath;
     if gone || report.is_some() || result == Errno::NOT_RECOVERABLE.negated() {
         // SAFETY: not NULL, since it was called.
         guard_callback(|| unsafe { conclude(q, report) });
@@ -423,9 +455,8 @@ pub unsafe extern "C" fn sendq_close(q: *mut sendq_t) -> c_int {
 /// flushing it; -ENOMEM: nothing happened.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_close_within(q: *mut sendq_t, timeout_ns: u64) -> c_int {
-    let close = |q: &sendq_t| {
-        q.lend(|queue, pool| queue.close_within(pool, timeout_ns)).map(|()| Hints::NONE)
-    };
+    let close =
+        |queue: &mut Queue, pool: &Pool| queue.close_within(pool, timeout_ns).map(|()| Hints::NONE);
     // SAFETY: NULL or the caller's live queue.
     unsafe { with_told(q, close) }
 }
@@ -437,20 +468,18 @@ pub unsafe extern "C" fn sendq_close_within(q: *mut sendq_t, timeout_ns: u64) ->
 /// -EINVAL: q is NULL. -EBUSY: another thread is flushing it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_discard(q: *mut sendq_t) -> c_int {
-    let mut report = None;
-    let discard = |q: &sendq_t| {
-        q.lend(|queue, pool| {
-            report = queue.report_giving_up(pool);
-            queue.discard(pool)
-        })
-    };
     // SAFETY: NULL or the caller's live queue.
-    let result = unsafe { with(q, discard) };
-    if result >= 0 || result == Errno::NOT_RECOVERABLE.negated() {
-        // SAFETY: not NULL, since it was called.
-        guard_callback(|| unsafe { conclude(q, report) });
+    unsafe {
+        after(q, |q, aftermath| {
+            q.lend(|queue, pool| {
+                let report = queue.report_giving_up(pool);
+                let hints = queue.discard(pool)?;
+                aftermath.look(queue, pool, false);
+                aftermath.report = report;
+                Ok(hints)
+            })
+        })
     }
-    result
 }
 
 /// The user pointer of the queue's config. NULL for NULL.
@@ -709,12 +738,11 @@ pub unsafe extern "C" fn sendq_notify(
     release: sendq_release_fn,
     arg: *mut c_void,
 ) -> c_int {
-    let notify = |q: &sendq_t| {
+    let notify = |queue: &mut Queue, pool: &Pool| {
         if release.is_none() {
             return Err(Errno::INVALID);
         }
-        let mark = Segment::mark(Owner { release, arg });
-        q.lend(|queue, pool| queue.append_segment(pool, mark))
+        queue.append_segment(pool, Segment::mark(Owner { release, arg }))
     };
     // SAFETY: NULL or the caller's live queue.
     unsafe { with_told(q, notify) }
@@ -769,7 +797,7 @@ pub unsafe extern "C" fn sendq_cork(q: *mut sendq_t) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_uncork(q: *mut sendq_t) -> c_int {
     // SAFETY: NULL or the caller's live queue.
-    unsafe { with_told(q, |q| q.lend(|queue, pool| queue.uncork(pool))) }
+    unsafe { with_told(q, |queue, pool| queue.uncork(pool)) }
 }
 
 /// Takes back what was appended since sendq_cork, as if it had never been, and ends the cork. What was
@@ -870,7 +898,13 @@ pub unsafe extern "C" fn sendq_commit(q: *mut sendq_t, used: usize) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_flush(q: *mut sendq_t, fd: sendq_fd_t, max_bytes: usize) -> c_int {
     // SAFETY: NULL or the caller's live queue.
-    unsafe { with_told(q, |q| flush(q, &mut Socket::new(fd), max_bytes)) }
+    unsafe {
+        after(q, |q, aftermath| {
+            let result = flush(q, &mut Socket::new(fd), max_bytes);
+            q.lend(|queue, pool| aftermath.look(queue, pool, result.is_err()));
+            result
+        })
+    }
 }
 
 /// Fills up to iovcnt entries of iov with what waits, oldest first, and returns how many were filled:
@@ -954,7 +988,7 @@ unsafe fn consume_segments(q: *mut sendq_t, bytes: usize) -> c_int {
 #[inline(never)]
 unsafe fn consume_at_length(q: *mut sendq_t, bytes: usize) -> c_int {
     // SAFETY: NULL or the caller's live queue.
-    unsafe { with_told(q, |q| q.lend(|queue, pool| queue.consume(pool, bytes as u64))) }
+    unsafe { with_told(q, |queue, pool| queue.consume(pool, bytes as u64)) }
 }
 
 /// Bytes that wait now. 0 for NULL.
