@@ -14,7 +14,7 @@ pub fn report(queue: usize, report: &Report) {
     let Some(errno) = failure else {
         log::warn!(
             queue;
-            "given up while the peer did not read: {lost} bytes lost, {sent} sent, \
+            "given up while the peer did not read: {sent} bytes sent, {lost} not, \
              none for {idle:.3} s"
         );
         return;
@@ -29,6 +29,6 @@ pub fn report(queue: usize, report: &Report) {
     log::log!(
         level,
         queue;
-        "connection ended: {error}: {lost} bytes lost, {sent} sent, none for {idle:.3} s"
+        "connection ended: {error}: {sent} bytes sent, {lost} not, none for {idle:.3} s"
     );
 }

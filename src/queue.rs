@@ -82,7 +82,7 @@ impl Flags {
 pub struct Report {
     /// What ended it, or None: the host gave up what was blocked.
     pub failure: Option<Errno>,
-    /// Bytes that were dropped with it, or are about to be.
+    /// Bytes that were dropped, ever, or are about to be.
     pub lost: u64,
     /// Bytes that left, ever.
     pub sent: u64,
@@ -790,7 +790,10 @@ impl Queue {
     /// What there is to say when the host is about to give up what waits: nothing, unless the sink was
     /// full.
     pub fn report_giving_up(&mut self, pool: &Pool) -> Option<Report> {
-        self.is_blocked().then(|| self.report(pool, None, self.waiting()))
+        self.is_blocked().then(|| {
+            let lost = self.count(Count::Discarded) + self.waiting();
+            self.report(pool, None, lost)
+        })
     }
 
     fn report(&self, pool: &Pool, failure: Option<Errno>, lost: u64) -> Report {

@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
-    /// Bytes appended by copying, ever; those of sendq_sendmsg and of a splice too.
+    /// Bytes appended by copying, ever. What is spliced counts as what it is.
     pub copied: u64,
     /// Bytes appended by sendq_append_ref without being copied, ever.
     pub borrowed: u64,

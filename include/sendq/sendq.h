@@ -274,7 +274,7 @@ typedef void (*sendq_release_fn)(void *arg, const void *data, size_t len, int re
  */
 typedef struct {
     /**
-     * Bytes appended by copying, ever; those of sendq_sendmsg and of a splice too.
+     * Bytes appended by copying, ever. What is spliced counts as what it is.
      */
     uint64_t copied;
     /**
@@ -429,7 +429,7 @@ int sendq_new(sendq_pool_t *pool,
 /**
  * Ends the queue: what waits is discarded and released, all memory goes back to the pool. No other
  * thread may be using it. To send what waits first: sendq_close, and flush until nothing waits.
- * A callback of the queue may free it. NULL: nothing.
+ * A callback of the queue may free it, and even again when it is told of that. NULL: nothing.
  */
 void sendq_free(sendq_t *q);
 
@@ -700,7 +700,8 @@ int sendq_error(const sendq_t *q);
  *
  * Hints: SENDQ_HIGH, when as much waits as the new high or more; SENDQ_RESUME, when what waits is at or
  * below the new low after having been high.
- * -EINVAL: q is NULL, low above high, or high above max; nothing is changed.
+ * -EINVAL: q is NULL, low above high, or high above max. -ENOMEM: a low that is not a half of high has
+ * no room. Then nothing is changed.
  */
 int sendq_set_watermarks(sendq_t *q,
                          uint64_t low,

@@ -107,13 +107,8 @@ unsafe impl Config for sendq_config_t {}
 impl Lender for sendq_t {
     #[inline]
     fn lend<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
-        let pool = self.pool();
-        if self.kind & CLOCK != 0 {
-            pool.look_at_clock();
-        }
-        // SAFETY: alone with the queue while this lasts: see alone(). The core calls nothing of the
-        // host's.
-        self.alone(|| unsafe { f(&mut *self.queue.get(), pool.pool()) })
+        self.look_at_clock();
+        self.lend_timeless(f)
     }
 }
 
@@ -122,6 +117,22 @@ impl sendq_t {
     fn pool(&self) -> &sendq_pool_t {
         // SAFETY: held since sendq_new.
         unsafe { self.pool.as_ref() }
+    }
+
+    /// Before a loan, because a clock of the host's may call anything.
+    #[inline]
+    fn look_at_clock(&self) {
+        if self.kind & CLOCK != 0 {
+            self.pool().look_at_clock();
+        }
+    }
+
+    /// [`Lender::lend`] without asking the clock.
+    #[inline]
+    fn lend_timeless<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
+        // SAFETY: alone with the queue while this lasts: see alone(). The core calls nothing of the
+        // host's.
+        self.alone(|| unsafe { f(&mut *self.queue.get(), self.pool().pool()) })
     }
 
     fn is_shared(&self) -> bool {
@@ -148,8 +159,7 @@ impl sendq_t {
 
     /// Shows the queue without asking the clock.
     pub(super) fn peep(&self, look: impl FnOnce(&Queue)) {
-        // SAFETY: alone with the queue.
-        self.alone(|| look(unsafe { &*self.queue.get() }));
+        self.lend_timeless(|queue, _| look(queue));
     }
 
     fn with_telling<R>(&self, f: impl FnOnce(&mut Telling) -> R) -> R {
@@ -411,7 +421,7 @@ pub unsafe extern "C" fn sendq_new(
 
 /// Ends the queue: what waits is discarded and released, all memory goes back to the pool. No other
 /// thread may be using it. To send what waits first: sendq_close, and flush until nothing waits.
-/// A callback of the queue may free it. NULL: nothing.
+/// A callback of the queue may free it, and even again when it is told of that. NULL: nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
     if q.is_null() {
@@ -419,13 +429,16 @@ pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
     }
     // SAFETY: not NULL, so the caller's own handle, used for the last time.
     guard_callback(|| unsafe {
+        // A logger, or an owner, that is told of the end cannot know that it is the end.
+        if (*q).with_telling(|telling| std::mem::replace(&mut telling.freed, true)) {
+            return;
+        }
         (*q).pool().queues().remove(q);
         let report = (*q).lend(|queue, pool| {
             let report = queue.report_giving_up(pool);
             queue.clear(pool);
             report
         });
-        (*q).with_telling(|telling| telling.freed = true);
         conclude(q, report);
     });
 }
@@ -766,12 +779,18 @@ pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c
         if std::ptr::eq(to, from) || to.is_shared() != from.is_shared() {
             return Err(Errno::INVALID);
         }
+        to.look_at_clock();
+        from.look_at_clock();
         // In the order of their addresses, so that two threads which splice to and fro do not wait
         // for each other.
         if (&raw const *to) < (&raw const *from) {
-            to.lend(|into, pool| from.lend(|out, other| into.splice(pool, out, other)))
+            to.lend_timeless(|into, pool| {
+                from.lend_timeless(|out, other| into.splice(pool, out, other))
+            })
         } else {
-            from.lend(|out, other| to.lend(|into, pool| into.splice(pool, out, other)))
+            from.lend_timeless(|out, other| {
+                to.lend_timeless(|into, pool| into.splice(pool, out, other))
+            })
         }
     };
     // SAFETY: NULL or the caller's live queue.
@@ -1080,7 +1099,8 @@ pub unsafe extern "C" fn sendq_error(q: *const sendq_t) -> c_int {
 ///
 /// Hints: SENDQ_HIGH, when as much waits as the new high or more; SENDQ_RESUME, when what waits is at or
 /// below the new low after having been high.
-/// -EINVAL: q is NULL, low above high, or high above max; nothing is changed.
+/// -EINVAL: q is NULL, low above high, or high above max. -ENOMEM: a low that is not a half of high has
+/// no room. Then nothing is changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_set_watermarks(
     q: *mut sendq_t,
