@@ -168,14 +168,16 @@ impl Queue {
     }
 
     /// How long until a flush does something though the sink stays as it is: until the rate lets go
-    /// of bytes, or the deadline is over. 0: it does something now, or there is no such time.
+    /// of bytes, or the deadline is over. 0: it does something now, or there is no such time. A deadline is
+    /// never 0, also when it is over: whoever waits for the sink would take it for none.
     pub fn retry_after_ns(&self, now: u64) -> u64 {
         let Some(extras) = self.extra().filter(|_| self.waiting() > 0) else {
             return 0;
         };
-        let left = extras.deadline.map(|deadline| deadline.saturating_sub(now));
+        let left = extras.deadline.map(|deadline| deadline.saturating_sub(now).max(1));
+        let available = self.available();
         let held_back = match extras.rate {
-            Some(rate) if !self.is_blocked() => Some(rate.wait(self.available(), now)),
+            Some(rate) if available > 0 && !self.is_blocked() => Some(rate.wait(available, now)),
             _ => None,
         };
         [left, held_back].into_iter().flatten().min().unwrap_or(0)

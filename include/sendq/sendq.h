@@ -684,7 +684,8 @@ int sendq_set_min_rate(sendq_t *q,
 /**
  * In how many nanoseconds a flush does something although the socket does not become writable: when
  * the rate (sendq_set_rate) lets go of enough to be worth a call, or the time of sendq_close_within is
- * over. For the host's timer. 0: at once, or there is nothing to wait for; 0 for NULL.
+ * over. For the host's timer. 0: at once, or there is nothing to wait for, after SENDQ_BLOCKED always the
+ * latter; 0 for NULL.
  */
 uint64_t sendq_retry_after_ns(const sendq_t *q);
 

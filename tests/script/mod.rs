@@ -4,7 +4,8 @@
 
 use sendq::clock::Clock;
 use sendq::errno::{Errno, Result};
-use sendq::flush::{Lender, flush};
+pub use sendq::flush::Lender;
+use sendq::flush::flush;
 use sendq::pool::{Limits, Pool};
 use sendq::pressure::{Hints, Watermarks};
 use sendq::queue::Queue;

@@ -1,0 +1,37 @@
+//! What a producer is told, when the next flush makes sense, and how fast bytes leave.
+
+mod script;
+
+use script::{Alone, Answer, Lender, Script};
+use sendq::pressure::Hints;
+
+const SECOND: u64 = 1_000_000_000;
+
+fn at(now: u64) -> Alone {
+    let queue = Alone::default();
+    queue.pool.clock().show(now);
+    queue
+}
+
+fn retry_after(queue: &Alone) -> u64 {
+    queue.queue.borrow().retry_after_ns(queue.pool.now())
+}
+
+#[test]
+fn a_deadline_is_never_nothing_to_wait_for() {
+    let queue = at(SECOND);
+    queue.append(b"waits").unwrap();
+    queue.lend(|queue, pool| queue.close_within(pool, 10)).unwrap();
+    let mut sink = Script::new([Answer::No(libc::EAGAIN)]);
+    assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::BLOCKED));
+    assert_eq!(retry_after(&queue), 10);
+    queue.pool.clock().show(2 * SECOND);
+    assert_eq!(retry_after(&queue), 1, "it was over before the host could ask");
+
+    let queue = at(SECOND);
+    queue.lend(|queue, pool| queue.set_rate(pool, 100, 0)).unwrap();
+    queue.lend(|queue, _| queue.cork()).unwrap();
+    queue.append(b"held back").unwrap();
+    queue.lend(|queue, pool| queue.close_within(pool, 10)).unwrap();
+    assert_eq!(retry_after(&queue), 10, "none of it may leave, whatever the rate");
+}
