@@ -671,7 +671,7 @@ impl Queue {
         self.unblock(now);
         let sent = self.sent;
         if let Some(extras) = self.extra_mut() {
-            extras.rate.as_mut().into_iter().for_each(|rate| rate.spend(len));
+            extras.rate.as_mut().into_iter().for_each(|rate| rate.spend(len, now));
             extras.floor.as_mut().into_iter().for_each(|floor| floor.progress(now, sent));
         }
     }

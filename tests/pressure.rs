@@ -35,3 +35,31 @@ fn a_deadline_is_never_nothing_to_wait_for() {
     queue.lend(|queue, pool| queue.close_within(pool, 10)).unwrap();
     assert_eq!(retry_after(&queue), 10, "none of it may leave, whatever the rate");
 }
+
+#[test]
+fn a_rate_counts_what_the_host_sends_by_itself() {
+    let queue = at(SECOND);
+    queue.lend(|queue, pool| queue.set_rate(pool, 100, 0)).unwrap();
+    queue.append(&[7; 1000]).unwrap();
+    let mut sink = Script::default();
+    assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::MORE));
+    assert_eq!(sink.taken.len(), 100);
+    queue.pool.clock().show(2 * SECOND);
+    queue.lend(|queue, pool| queue.consume(pool, 100)).unwrap();
+    assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::MORE));
+    assert_eq!(sink.taken.len(), 100, "that second was the host's");
+}
+
+#[test]
+fn a_rate_earns_no_part_of_a_nanosecond_twice() {
+    let queue = at(SECOND);
+    queue.lend(|queue, pool| queue.set_rate(pool, 900_000_000, 10)).unwrap();
+    queue.append(&[7; 1000]).unwrap();
+    let mut sink = Script::default();
+    for now in 0..100 {
+        queue.pool.clock().show(SECOND + now);
+        queue.flush(&mut sink, 0).unwrap();
+        queue.flush(&mut sink, 0).unwrap();
+    }
+    assert!(sink.taken.len() <= 10 + 99 * 9 / 10, "{} bytes", sink.taken.len());
+}
