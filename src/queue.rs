@@ -154,7 +154,11 @@ impl Queue {
 
     /// How long the sink was full, ever.
     pub fn blocked_ns(&self, now: u64) -> u64 {
-        if self.is_blocked() { self.blocked_ns.wrapping_add(now) } else { self.blocked_ns }
+        if !self.is_blocked() {
+            return self.blocked_ns;
+        }
+        // A clock that jumps back makes it shorter, but not less than nothing.
+        u64::try_from(self.blocked_ns.wrapping_add(now).cast_signed()).unwrap_or(0)
     }
 
     /// How long none of what waits has left, or, below a floor, how long it has been too slow.
@@ -679,8 +683,8 @@ impl Queue {
     /// The sink is no longer full, or it matters no longer.
     fn unblock(&mut self, now: u64) {
         if self.is_blocked() {
+            self.blocked_ns = self.blocked_ns(now);
             self.flags.set(Flags::BLOCKED, false);
-            self.blocked_ns = self.blocked_ns.wrapping_add(now);
         }
     }
 

@@ -63,3 +63,18 @@ fn a_rate_earns_no_part_of_a_nanosecond_twice() {
     }
     assert!(sink.taken.len() <= 10 + 99 * 9 / 10, "{} bytes", sink.taken.len());
 }
+
+#[test]
+fn a_clock_that_jumps_back_makes_no_time_blocked() {
+    let queue = at(2 * SECOND);
+    queue.append(b"waits").unwrap();
+    let mut sink = Script::new([Answer::No(libc::EAGAIN)]);
+    assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::BLOCKED));
+    let blocked_ns = || queue.queue.borrow().blocked_ns(queue.pool.now());
+    queue.pool.clock().show(2 * SECOND + 5);
+    assert_eq!(blocked_ns(), 5);
+    queue.pool.clock().show(SECOND);
+    assert_eq!(blocked_ns(), 0);
+    assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::NONE));
+    assert_eq!(blocked_ns(), 0);
+}
