@@ -900,17 +900,18 @@ impl Queue {
     }
 
     /// Other watermarks from now on. What waits stays, also above a new cap.
-    /// HIGH at or over the new mark, RESUME when the new low mark ends a time of being high.
+    /// HIGH at or over the new mark, else RESUME when the new low mark ends a time of being high.
     ///
     /// NO_MEMORY: a low watermark of its own has no room; nothing changed.
     pub fn set_watermarks(&mut self, marks: Watermarks) -> Result<Hints> {
         self.set_low(marks)?;
         self.pressure.set_watermarks(marks);
-        let high = self.pressure.is_high();
-        if high {
-            self.flags.set(Flags::HIGH, true);
+        if !self.pressure.is_high() {
+            return Ok(self.resume());
         }
-        Ok(Hints::HIGH.when(high) | self.resume())
+        // Where low is high, both would be true. Who pauses last would hear of no RESUME any more.
+        self.flags.set(Flags::HIGH, true);
+        Ok(Hints::HIGH)
     }
 
     fn set_low(&mut self, marks: Watermarks) -> Result<()> {

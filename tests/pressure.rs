@@ -3,7 +3,7 @@
 mod script;
 
 use script::{Alone, Answer, Lender, Script};
-use sendq::pressure::Hints;
+use sendq::pressure::{Hints, Watermarks};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -77,4 +77,13 @@ fn a_clock_that_jumps_back_makes_no_time_blocked() {
     assert_eq!(blocked_ns(), 0);
     assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::NONE));
     assert_eq!(blocked_ns(), 0);
+}
+
+#[test]
+fn new_watermarks_do_not_say_high_and_resume_at_once() {
+    let queue = at(SECOND);
+    queue.append(&[7; 100]).unwrap();
+    let marks = Watermarks::new(100, 100, 0).unwrap();
+    assert_eq!(queue.lend(|queue, _| queue.set_watermarks(marks)), Ok(Hints::HIGH));
+    assert_eq!(queue.flush(&mut Script::default(), 1), Ok(Hints::MORE | Hints::RESUME));
 }

@@ -715,8 +715,9 @@ pub unsafe extern "C" fn sendq_notify(
 
 /// Moves all that waits in from behind what waits in to, without copying it (up to 1 KiB is copied,
 /// so that many small messages share memory). from is empty then, and can be used on; its bytes count
-/// as having left it. The queues may have different pools: the memory counts against to's from then
-/// on. Splicing from an empty queue is a success.
+/// as having left it. Who paused its producer lets that go on: no SENDQ_RESUME says so. The queues may
+/// have different pools: the memory counts against to's from then on. Splicing from an empty queue is a
+/// success.
 ///
 /// Hints of to: SENDQ_WAKE, SENDQ_HIGH.
 /// -EINVAL: a queue is NULL, both are the same, or only one of them is thread-safe. -EPIPE, -ENOBUFS,
@@ -1038,8 +1039,8 @@ pub unsafe extern "C" fn sendq_error(q: *const sendq_t) -> c_int {
 /// Other watermarks from now on, with 0 for the defaults (see sendq_config_t). What waits stays,
 /// also above a new max.
 ///
-/// Hints: SENDQ_HIGH, when as much waits as the new high or more; SENDQ_RESUME, when what waits is at or
-/// below the new low after having been high.
+/// Hints: SENDQ_HIGH, when as much waits as the new high or more; else SENDQ_RESUME, when what waits is at
+/// or below the new low after having been high.
 /// -EINVAL: q is NULL, low above high, or high above max; nothing is changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_set_watermarks(
