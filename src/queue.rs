@@ -57,7 +57,7 @@ impl Flags {
     const RESERVED: u8 = 2;
     /// Between begin_flush and end_flush: the bytes at the front may be in the kernel's hands.
     const FLUSHING: u8 = 4;
-    /// The high watermark was reached, and the low one not since.
+    /// The high watermark was reached, or there was no room, and the low one not since.
     const HIGH: u8 = 8;
     /// The last flush found the sink full, and nothing has left since.
     const BLOCKED: u8 = 16;
@@ -194,8 +194,8 @@ impl Queue {
 
     /// Copies `bytes` behind what waits: all of them or none.
     ///
-    /// PIPE: closed. BUSY: memory is reserved. NO_BUFFERS: over the cap or the pool's budget.
-    /// NO_MEMORY. A failed queue gives the error that ended it.
+    /// PIPE: closed. BUSY: memory is reserved. NO_BUFFERS: over the cap or the pool's budget; as long as
+    /// bytes wait, RESUME follows. NO_MEMORY. A failed queue gives the error that ended it.
     pub fn append(&mut self, pool: &Pool, bytes: &[u8]) -> Result<Hints> {
         if self.fits(bytes.len()) {
             self.append_fitting(bytes);
@@ -262,7 +262,7 @@ impl Queue {
         self.admit(total as u64)?;
         let mut spare = match total.saturating_sub(self.chain.room()) {
             0 => Stack::new(),
-            lacking => pool.take_many(lacking)?,
+            lacking => pool.take_many(lacking).map_err(|errno| self.refuse(errno))?,
         };
         for part in parts {
             self.write(part, &mut spare);
@@ -275,10 +275,14 @@ impl Queue {
     #[inline]
     pub fn append_segment(&mut self, pool: &Pool, segment: Segment) -> Result<Hints> {
         self.admit(segment.len())?;
-        let chunk = if self.chain.room() < SEGMENT { Some(pool.take()?) } else { None };
+        let chunk = if self.chain.room() < SEGMENT {
+            Some(pool.take().map_err(|errno| self.refuse(errno))?)
+        } else {
+            None
+        };
         if let Err(errno) = pool.pin(segment.pins()) {
             chunk.into_iter().for_each(|chunk| pool.give(chunk));
-            return Err(errno);
+            return Err(self.refuse(errno));
         }
         chunk.into_iter().for_each(|chunk| self.chain.push(chunk));
         self.insert(segment);
@@ -490,7 +494,8 @@ impl Queue {
         let memory = if len <= self.chain.room() {
             self.chain.spare()
         } else {
-            self.chain.lend(pool.take_contiguous(len)?)
+            let chunk = pool.take_contiguous(len).map_err(|errno| self.refuse(errno))?;
+            self.chain.lend(chunk)
         };
         self.chain.seal();
         self.flags.set(Flags::RESERVED, true);
@@ -879,7 +884,8 @@ impl Queue {
             return Ok(Hints::NONE);
         }
         let census = from.chain.census();
-        pool.adopt(from_pool, census.allocated as usize, census.borrowed as usize)?;
+        pool.adopt(from_pool, census.allocated as usize, census.borrowed as usize)
+            .map_err(|errno| self.refuse(errno))?;
         if let Some(copied) = self.chain.absorb(std::mem::take(&mut from.chain)) {
             pool.give(copied);
         }
@@ -1019,13 +1025,24 @@ impl Queue {
     }
 
     /// Why `len` more bytes may not come, if so.
-    fn admit(&self, len: u64) -> Result<()> {
+    fn admit(&mut self, len: u64) -> Result<()> {
         match self.refusal() {
             Some(errno) => Err(errno),
             None if self.flags.any(Flags::RESERVED) => Err(Errno::BUSY),
-            None if !self.pressure.admits(len) => Err(Errno::NO_BUFFERS),
+            None if !self.pressure.admits(len) => Err(self.refuse(Errno::NO_BUFFERS)),
             None => Ok(()),
         }
+    }
+
+    /// An append fails with `errno`. One that there is no room for is as good as being high: the producer
+    /// pauses, and has to hear when it may go on.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, errno: Errno) -> Errno {
+        if errno == Errno::NO_BUFFERS && self.waiting() > 0 {
+            self.flags.set(Flags::HIGH, true);
+        }
+        errno
     }
 
     /// Why nothing may be appended any more, if so.

@@ -3,6 +3,8 @@
 mod script;
 
 use script::{Alone, Answer, Lender, Script};
+use sendq::errno::Errno;
+use sendq::pool::Limits;
 use sendq::pressure::{Hints, Watermarks};
 
 const SECOND: u64 = 1_000_000_000;
@@ -86,4 +88,23 @@ fn new_watermarks_do_not_say_high_and_resume_at_once() {
     let marks = Watermarks::new(100, 100, 0).unwrap();
     assert_eq!(queue.lend(|queue, _| queue.set_watermarks(marks)), Ok(Hints::HIGH));
     assert_eq!(queue.flush(&mut Script::default(), 1), Ok(Hints::MORE | Hints::RESUME));
+}
+
+#[test]
+fn resume_follows_a_refusal_that_came_before_high() {
+    let marks = Watermarks::new(0, 0, 100).unwrap();
+    let queue = Alone::new(Limits::DEFAULT, marks);
+    assert_eq!(queue.append(&[7; 90]), Ok(Hints::WAKE), "high is 100, too");
+    assert_eq!(queue.append(&[7; 20]), Err(Errno::NO_BUFFERS));
+    let mut sink = Script::default();
+    assert_eq!(queue.flush(&mut sink, 39), Ok(Hints::MORE));
+    assert_eq!(queue.flush(&mut sink, 1), Ok(Hints::MORE | Hints::RESUME));
+    assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::NONE));
+
+    let marks = Watermarks::new(0, 0, 0).unwrap();
+    let queue = Alone::new(Limits { max_bytes: 8192, ..Limits::DEFAULT }, marks);
+    assert_eq!(queue.append(&[7; 9000]), Err(Errno::NO_BUFFERS), "nothing waits: nothing to say");
+    assert_eq!(queue.append(&[7; 5000]), Ok(Hints::WAKE));
+    assert_eq!(queue.append(&[7; 5000]), Err(Errno::NO_BUFFERS));
+    assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::RESUME));
 }

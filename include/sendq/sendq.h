@@ -79,7 +79,8 @@ typedef int sendq_fd_t;
 #define SENDQ_MORE 8
 
 /**
- * Flush: fell to the low watermark after having been high. The producer may go on.
+ * Flush: fell to the low watermark after having been high, or after an append gave -ENOBUFS. The producer
+ * may go on.
  */
 #define SENDQ_RESUME 16
 
@@ -476,8 +477,9 @@ void *sendq_user(const sendq_t *q);
  *
  * Hints: SENDQ_WAKE, SENDQ_HIGH.
  * -EINVAL: q is NULL, data is NULL, or len is more than an object can have.
- * -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget. -ENOMEM.
- * -EBUSY: memory is reserved, sendq_commit comes first.
+ * -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget; if bytes wait, SENDQ_RESUME
+ * follows as after SENDQ_HIGH. If none wait, other queues have spent the budget: try again when one of
+ * them has sent something. -ENOMEM. -EBUSY: memory is reserved, sendq_commit comes first.
  * Another -errno: the connection has failed with it (sendq_error).
  */
 int sendq_append(sendq_t *q,

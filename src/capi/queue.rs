@@ -26,7 +26,8 @@ pub const SENDQ_HIGH: c_int = 2;
 pub const SENDQ_BLOCKED: c_int = 4;
 /// Flush: bytes remain and the budget of the call is spent. Call again soon: nobody will wake you.
 pub const SENDQ_MORE: c_int = 8;
-/// Flush: fell to the low watermark after having been high. The producer may go on.
+/// Flush: fell to the low watermark after having been high, or after an append gave -ENOBUFS. The producer
+/// may go on.
 pub const SENDQ_RESUME: c_int = 16;
 
 /// Borrowed pieces shorter than this are copied, unless the configuration says otherwise.
@@ -466,8 +467,9 @@ pub unsafe extern "C" fn sendq_user(q: *const sendq_t) -> *mut c_void {
 ///
 /// Hints: SENDQ_WAKE, SENDQ_HIGH.
 /// -EINVAL: q is NULL, data is NULL, or len is more than an object can have.
-/// -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget. -ENOMEM.
-/// -EBUSY: memory is reserved, sendq_commit comes first.
+/// -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget; if bytes wait, SENDQ_RESUME
+/// follows as after SENDQ_HIGH. If none wait, other queues have spent the budget: try again when one of
+/// them has sent something. -ENOMEM. -EBUSY: memory is reserved, sendq_commit comes first.
 /// Another -errno: the connection has failed with it (sendq_error).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_append(q: *mut sendq_t, data: *const c_void, len: usize) -> c_int {
