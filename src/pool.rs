@@ -63,6 +63,7 @@ pub struct Pool {
     /// In a shared pool: the chunk given last, so that a queue that fills and drains again and again
     /// takes no lock for it. It counts as allocated, not as kept.
     warm: Slot,
+    keeps_warm: bool,
     /// Shared payloads that are charged to this pool. Apart, because the last of their holders may be
     /// any thread, whatever the pool is.
     shared: AtomicUsize,
@@ -125,18 +126,24 @@ impl Pool {
     /// A pool for one thread at a time.
     pub const fn confined(limits: Limits, clock: Clock) -> Pool {
         let state = Guard::Confined(State::new(&limits));
-        Pool::new(limits, state, clock)
+        Pool::new(limits, state, false, clock)
     }
 
-    const fn new(limits: Limits, state: Guard, clock: Clock) -> Pool {
+    const fn new(limits: Limits, state: Guard, keeps_warm: bool, clock: Clock) -> Pool {
         let limits = limits.rounded();
-        Pool { limits, state, warm: Slot::new(), shared: AtomicUsize::new(0), clock }
+        Pool { limits, state, warm: Slot::new(), keeps_warm, shared: AtomicUsize::new(0), clock }
     }
 
     /// A pool for any thread.
-    pub const fn shared(limits: Limits, clock: Clock) -> Pool {
+    pub const fn shared(mut limits: Limits, clock: Clock) -> Pool {
+        limits = limits.rounded();
+        // What is in the slot is kept, too.
+        let keeps_warm = limits.keep_bytes >= limits.chunk_bytes;
+        if keeps_warm {
+            limits.keep_bytes -= limits.chunk_bytes;
+        }
         let state = Guard::Shared(Mutex::new(State::new(&limits)));
-        Pool::new(limits, state, clock)
+        Pool::new(limits, state, keeps_warm, clock)
     }
 
     /// Bytes that a chunk of the usual size holds.
@@ -273,8 +280,7 @@ impl Pool {
     /// Keeps `chunk` where it costs no lock to take it, or returns it.
     #[inline]
     fn keep_warm(&self, chunk: Chunk) -> Option<Chunk> {
-        let fits = chunk.capacity() == self.limits.capacity();
-        if fits && self.limits.chunk_bytes <= self.limits.keep_bytes {
+        if self.keeps_warm && chunk.capacity() == self.limits.capacity() {
             self.warm.put(chunk)
         } else {
             Some(chunk)
@@ -379,9 +385,12 @@ impl Pool {
     #[inline(never)]
     fn charge(&self, bytes: usize, count: impl FnOnce(&State)) -> Result<()> {
         let in_the_way = self.state.with(|state| {
-            // It gives way like those that are kept.
-            self.warm.take().into_iter().for_each(|chunk| state.add(chunk, &self.limits));
-            let in_the_way = state.make_room(bytes, &self.shared, &self.limits)?;
+            let shared = self.shared.load(Ordering::Relaxed);
+            if state.is_full(bytes, shared, &self.limits) {
+                // It gives way like those that are kept.
+                self.warm.take().into_iter().for_each(|chunk| state.add(chunk, &self.limits));
+            }
+            let in_the_way = state.make_room(bytes, shared, &self.limits)?;
             count(state);
             state.adapt(self.shared.load(Ordering::Relaxed), &self.limits);
             Ok(in_the_way)
@@ -480,10 +489,15 @@ impl State {
         true
     }
 
+    /// `bytes` more are over the budget, if what is kept stays.
+    fn is_full(&self, bytes: usize, shared: usize, limits: &Limits) -> bool {
+        self.allocated.get() + self.pinned.get() + shared > limits.max_bytes.saturating_sub(bytes)
+    }
+
     /// Makes room for `bytes` within the budget. Kept chunks that are in their way count no more, and
     /// are returned to be dropped.
-    fn make_room(&self, bytes: usize, shared: &AtomicUsize, limits: &Limits) -> Result<Stack> {
-        let pinned = self.pinned.get() + shared.load(Ordering::Relaxed);
+    fn make_room(&self, bytes: usize, shared: usize, limits: &Limits) -> Result<Stack> {
+        let pinned = self.pinned.get() + shared;
         let in_use = self.allocated.get() - self.kept.get() + pinned;
         if in_use.checked_add(bytes).is_none_or(|sum| sum > limits.max_bytes) {
             return Err(Errno::NO_BUFFERS);

@@ -168,14 +168,16 @@ impl Queue {
     }
 
     /// How long until a flush does something though the sink stays as it is: until the rate lets go
-    /// of bytes, or the deadline is over. 0: it does something now, or there is no such time.
+    /// of bytes, or the deadline is over. 0: it does something now, or there is no such time. A deadline is
+    /// never 0, also when it is over: whoever waits for the sink would take it for none.
     pub fn retry_after_ns(&self, now: u64) -> u64 {
         let Some(extras) = self.extra().filter(|_| self.waiting() > 0) else {
             return 0;
         };
-        let left = extras.deadline.map(|deadline| deadline.saturating_sub(now));
+        let left = extras.deadline.map(|deadline| deadline.saturating_sub(now).max(1));
+        let available = self.available();
         let held_back = match extras.rate {
-            Some(rate) if !self.is_blocked() => Some(rate.wait(self.available(), now)),
+            Some(rate) if available > 0 && !self.is_blocked() => Some(rate.wait(available, now)),
             _ => None,
         };
         [left, held_back].into_iter().flatten().min().unwrap_or(0)
@@ -484,7 +486,8 @@ impl Queue {
         let memory = if len <= self.chain.room() {
             self.chain.spare()
         } else {
-            self.chain.lend(pool.take_contiguous(len)?)
+            let chunk = pool.take_contiguous(len)?;
+            self.chain.lend(chunk)
         };
         self.chain.seal();
         self.flags.set(Flags::RESERVED, true);
@@ -703,7 +706,7 @@ impl Queue {
         self.unblock(now);
         let sent = self.sent;
         if let Some(extras) = self.extra_mut() {
-            extras.rate.as_mut().into_iter().for_each(|rate| rate.spend(len));
+            extras.rate.as_mut().into_iter().for_each(|rate| rate.spend(len, now));
             extras.floor.as_mut().into_iter().for_each(|floor| floor.progress(now, sent));
         }
     }
@@ -711,8 +714,8 @@ impl Queue {
     /// The sink is no longer full, or it matters no longer.
     fn unblock(&mut self, now: u64) {
         if self.is_blocked() {
+            self.blocked_ns = self.blocked_ns(now);
             self.flags.set(Flags::BLOCKED, false);
-            self.blocked_ns = self.blocked_ns.wrapping_add(now);
         }
     }
 
@@ -931,17 +934,18 @@ impl Queue {
     }
 
     /// Other watermarks from now on. What waits stays, also above a new cap.
-    /// HIGH at or over the new mark, RESUME when the new low mark ends a time of being high.
+    /// HIGH at or over the new mark, else RESUME when the new low mark ends a time of being high.
     ///
     /// NO_MEMORY: a low watermark of its own has no room; nothing changed.
     pub fn set_watermarks(&mut self, marks: Watermarks) -> Result<Hints> {
         self.set_low(marks)?;
         self.pressure.set_watermarks(marks);
-        let high = self.pressure.is_high();
-        if high {
-            self.flags.set(Flags::HIGH, true);
+        if !self.pressure.is_high() {
+            return Ok(self.resume());
         }
-        Ok(Hints::HIGH.when(high) | self.resume())
+        // Where low is high, both would be true. Who pauses last would hear of no RESUME any more.
+        self.flags.set(Flags::HIGH, true);
+        Ok(Hints::HIGH)
     }
 
     fn set_low(&mut self, marks: Watermarks) -> Result<()> {

@@ -476,8 +476,9 @@ void *sendq_user(const sendq_t *q);
  *
  * Hints: SENDQ_WAKE, SENDQ_HIGH.
  * -EINVAL: q is NULL, data is NULL, or len is more than an object can have.
- * -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget. -ENOMEM.
- * -EBUSY: memory is reserved, sendq_commit comes first.
+ * -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget: try again when some of what
+ * waits has left, here or, for the budget, in any queue of the pool. -ENOMEM. -EBUSY: memory is
+ * reserved, sendq_commit comes first.
  * Another -errno: the connection has failed with it (sendq_error).
  */
 int sendq_append(sendq_t *q,
@@ -538,8 +539,9 @@ int sendq_notify(sendq_t *q,
 /**
  * Moves all that waits in from behind what waits in to, without copying it (up to 1 KiB is copied,
  * so that many small messages share memory). from is empty then, and can be used on; its bytes count
- * as having left it. The queues may have different pools: the memory counts against to's from then
- * on. Splicing from an empty queue is a success.
+ * as having left it. Who paused its producer lets that go on: no SENDQ_RESUME says so. The queues may
+ * have different pools: the memory counts against to's from then on. Splicing from an empty queue is a
+ * success.
  *
  * Hints of to: SENDQ_WAKE, SENDQ_HIGH.
  * -EINVAL: a queue is NULL, both are the same, or only one of them is thread-safe. -EPIPE, -ENOBUFS,
@@ -684,7 +686,8 @@ int sendq_set_min_rate(sendq_t *q,
 /**
  * In how many nanoseconds a flush does something although the socket does not become writable: when
  * the rate (sendq_set_rate) lets go of enough to be worth a call, or the time of sendq_close_within is
- * over. For the host's timer. 0: at once, or there is nothing to wait for; 0 for NULL.
+ * over. For the host's timer. 0: at once, or there is nothing to wait for, after SENDQ_BLOCKED always the
+ * latter; 0 for NULL.
  */
 uint64_t sendq_retry_after_ns(const sendq_t *q);
 
@@ -698,8 +701,8 @@ int sendq_error(const sendq_t *q);
  * Other watermarks from now on, with 0 for the defaults (see sendq_config_t). What waits stays,
  * also above a new max.
  *
- * Hints: SENDQ_HIGH, when as much waits as the new high or more; SENDQ_RESUME, when what waits is at or
- * below the new low after having been high.
+ * Hints: SENDQ_HIGH, when as much waits as the new high or more; else SENDQ_RESUME, when what waits is at
+ * or below the new low after having been high.
  * -EINVAL: q is NULL, low above high, or high above max. -ENOMEM: a low that is not a half of high has
  * no room. Then nothing is changed.
  */
