@@ -384,11 +384,13 @@ impl Pool {
     #[cold]
     #[inline(never)]
     fn charge(&self, bytes: usize, count: impl FnOnce(&State)) -> Result<()> {
+        let mut warm = None;
         let in_the_way = self.state.with(|state| {
             let shared = self.shared.load(Ordering::Relaxed);
             if state.is_full(bytes, shared, &self.limits) {
-                // It gives way like those that are kept.
-                self.warm.take().into_iter().for_each(|chunk| state.add(chunk, &self.limits));
+                // It gives way before those that are kept.
+                warm = self.warm.take();
+                less(&state.allocated, warm.as_ref().map_or(0, Chunk::footprint));
             }
             let in_the_way = state.make_room(bytes, shared, &self.limits)?;
             count(state);
@@ -396,7 +398,7 @@ impl Pool {
             Ok(in_the_way)
         })?;
         // Outside the lock: freeing may be a system call.
-        drop(in_the_way);
+        drop((in_the_way, warm));
         Ok(())
     }
 }
@@ -451,12 +453,6 @@ impl State {
         self.kept.set(kept);
         self.free.push(chunk);
         None
-    }
-
-    /// Keeps `chunk`, one of the usual size, whatever is kept already.
-    fn add(&self, chunk: Chunk, limits: &Limits) {
-        more(&self.kept, limits.chunk_bytes);
-        self.free.push(chunk);
     }
 
     /// `chunk` was not kept: it becomes the spare one, or it, or the one before it, is returned to be

@@ -159,11 +159,12 @@ impl Queue {
 
     /// How long none of what waits has left, or, below a floor, how long it has been too slow.
     pub fn stalled_ns(&self, now: u64) -> u64 {
-        if self.waiting() == 0 {
+        // What is only held back, nobody could take.
+        if self.available() == 0 {
             return 0;
         }
         let floor = self.extra().and_then(|extras| extras.floor);
-        let slow = floor.and_then(|floor| floor.slow_for(now));
+        let slow = floor.and_then(|floor| floor.slow_for(now, self.sent));
         slow.unwrap_or(0).max(now.saturating_sub(self.progress))
     }
 
@@ -707,7 +708,7 @@ impl Queue {
         let sent = self.sent;
         if let Some(extras) = self.extra_mut() {
             extras.rate.as_mut().into_iter().for_each(|rate| rate.spend(len, now));
-            extras.floor.as_mut().into_iter().for_each(|floor| floor.progress(now, sent));
+            extras.floor.as_mut().into_iter().for_each(|floor| floor.progress(now, sent, len));
         }
     }
 
@@ -859,6 +860,8 @@ impl Queue {
         }
         if idle {
             self.untold += self.chain.advance(0, 0, |chunk| pool.give(chunk));
+            // Until now nobody could take it.
+            self.start_waiting(pool);
         }
         self.settle(pool);
         Ok(if idle && self.waiting() > 0 { Hints::WAKE } else { Hints::NONE })
@@ -959,7 +962,12 @@ impl Queue {
     /// No faster than `per_second` from now on; 0: as fast as the sink. NO_MEMORY.
     pub fn set_rate(&mut self, pool: &Pool, per_second: u64, burst: u64) -> Result<()> {
         self.pace(|extras| {
-            extras.rate = (per_second > 0).then(|| Rate::new(per_second, burst, pool.now()));
+            let now = pool.now();
+            match &mut extras.rate {
+                _ if per_second == 0 => extras.rate = None,
+                Some(rate) => rate.change(per_second, burst, now),
+                none => *none = Some(Rate::new(per_second, burst, now)),
+            }
         })
     }
 

@@ -9,7 +9,7 @@ use crate::log;
 use crate::pool::Pool;
 use crate::pressure::{Hints, Watermarks};
 use crate::queue::{Queue, Report};
-use crate::segment::{Owner, Piece, Segment};
+use crate::segment::{Gone, Owner, Piece, Segment};
 use crate::sink::socket::Socket;
 use libc::c_int;
 use parking_lot::RawMutex;
@@ -73,7 +73,26 @@ struct Telling {
     /// How many calls are telling owners: a callback may free the queue, which then lives until the
     /// last of these calls is done.
     calls: u8,
-    freed: bool,
+    /// FREED, LOOPS.
+    flags: u8,
+}
+
+/// It lives only until nobody is told any more.
+const FREED: u8 = 1;
+/// A call goes on telling until nobody is left to be told.
+const LOOPS: u8 = 2;
+
+impl Telling {
+    fn set(&mut self, flag: u8, on: bool) -> bool {
+        let was = self.flags & flag != 0;
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+        was
+    }
+
+    /// Whether a call goes on telling, and from now on.
+    fn loops(&mut self, on: bool) -> bool {
+        self.set(LOOPS, on)
+    }
 }
 
 /// How a queue is made. Zero in any field but size means its default.
@@ -162,33 +181,52 @@ impl sendq_t {
         self.lend_timeless(|queue, _| look(queue));
     }
 
+    /// The next of the segments whose owners have to be told. If there is none, and `ends` says so, the
+    /// loop of this call ends, in the same loan: whoever leaves an owner to it can rely on it.
+    fn next_gone(&self, ends: bool) -> Option<Gone> {
+        self.look_at_clock();
+        self.lend_timeless(|queue, pool| {
+            let gone = queue.next_gone(pool);
+            if gone.is_none() && ends {
+                // SAFETY: alone with it, as with the queue.
+                unsafe { (*self.telling.get()).loops(false) };
+            }
+            gone
+        })
+    }
+
     fn with_telling<R>(&self, f: impl FnOnce(&mut Telling) -> R) -> R {
         // SAFETY: alone with it.
         self.alone(|| f(unsafe { &mut *self.telling.get() }))
     }
 }
 
+thread_local! {
+    /// How many calls on this thread are telling owners.
+    static TELLING: Cell<u32> = const { Cell::new(0) };
+}
+
 /// Tells the owners of all that is gone, and lets the queue go if one of them, or the caller, has freed
-/// it. Last of all in a call: the queue may not be there any more.
+/// it. Last of all in a call: the queue may not be there any more. In a callback of such a call there is
+/// nothing to do: that call goes on until all are told, so that the stack does not grow with them.
 ///
 /// # Safety
 /// `q` is a live queue.
 unsafe fn tell(q: *const sendq_t) {
-    // SAFETY: as the caller says.
+    // SAFETY: as the caller says; keeping() keeps it so.
     unsafe {
-        let kept = |q: *const sendq_t| {
-            loop {
-                let gone = match confined(q.cast_mut()) {
-                    Some((queue, pool)) => queue.next_gone(pool),
-                    None => (*q).lend(|queue, pool| queue.next_gone(pool)),
-                };
-                match gone {
-                    Some(gone) => gone.tell(),
-                    None => break,
-                }
+        keeping(q, |q| {
+            let is_nested = TELLING.get() > 0;
+            let was_looping = (*q).with_telling(|telling| telling.loops(true));
+            if was_looping && is_nested {
+                return;
             }
-        };
-        keeping(q, kept);
+            TELLING.set(TELLING.get() + 1);
+            while let Some(gone) = (*q).next_gone(!was_looping) {
+                gone.tell();
+            }
+            TELLING.set(TELLING.get() - 1);
+        });
     }
 }
 
@@ -210,7 +248,7 @@ unsafe fn keeping(q: *const sendq_t, call: impl FnOnce(*const sendq_t)) {
         let last = counted
             && (*q).with_telling(|telling| {
                 telling.calls -= 1;
-                telling.freed && telling.calls == 0
+                telling.flags & FREED != 0 && telling.calls == 0
             });
         if last {
             let handle = Box::from_raw(q.cast_mut());
@@ -251,10 +289,11 @@ struct Aftermath {
 impl Aftermath {
     #[inline]
     fn look(&mut self, queue: &mut Queue, pool: &Pool, failed: bool) {
-        self.gone = queue.has_gone();
         if failed {
             self.report = queue.report_failure(pool);
         }
+        // What others have let go, others tell.
+        self.gone = queue.has_gone() && (!failed || queue.failure().is_some());
     }
 }
 
@@ -404,7 +443,7 @@ pub unsafe extern "C" fn sendq_new(
             },
             kind: if shared { SHARED } else { 0 } | if clock { CLOCK } else { 0 },
             lock: RawMutex::INIT,
-            telling: UnsafeCell::new(Telling { calls: 0, freed: false }),
+            telling: UnsafeCell::new(Telling { calls: 0, flags: 0 }),
         })?;
         // SAFETY: as above.
         unsafe { sendq_pool_t::hold(pool) };
@@ -430,7 +469,7 @@ pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
     // SAFETY: not NULL, so the caller's own handle, used for the last time.
     guard_callback(|| unsafe {
         // A logger, or an owner, that is told of the end cannot know that it is the end.
-        if (*q).with_telling(|telling| std::mem::replace(&mut telling.freed, true)) {
+        if (*q).with_telling(|telling| telling.set(FREED, true)) {
             return;
         }
         (*q).pool().queues().remove(q);

@@ -21,6 +21,13 @@ impl Rate {
         Rate { per_second, burst, tokens: burst, filled: now }
     }
 
+    /// Another rate from now on: what may leave at once stays, but for what is above the new burst.
+    pub fn change(&mut self, per_second: u64, burst: u64, now: u64) {
+        let tokens = self.allows(now);
+        *self = Rate::new(per_second, burst, now);
+        self.tokens = self.tokens.min(tokens);
+    }
+
     /// How many bytes may leave now.
     pub fn allows(&mut self, now: u64) -> u64 {
         let elapsed = now.saturating_sub(self.filled);

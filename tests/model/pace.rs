@@ -20,6 +20,14 @@ impl Bucket {
         (rate > 0).then_some(Bucket { rate, full, most: full, least: full, at: now })
     }
 
+    /// Another bucket takes its place: what was in that one is in this, as far as it fits. A part of a
+    /// byte may be lost.
+    pub fn filled_from(self, mut other: Bucket, now: u64) -> Bucket {
+        other.fill(now);
+        let least = other.least.saturating_sub(SECOND).min(self.full);
+        Bucket { most: other.most.min(self.full), least, ..self }
+    }
+
     /// Somebody looks: a part of a nanosecond may be lost. A clock that jumps back takes nothing away but
     /// a part of a byte, and earns from where it is.
     pub fn fill(&mut self, now: u64) {
@@ -75,20 +83,32 @@ pub struct Floor {
     /// When the window began, and what has left in it.
     began: u64,
     left: u64,
+    /// When the first of the windows in a row began that were too slow.
+    slow: Option<u64>,
 }
 
 impl Floor {
     pub fn new(rate: u64, window: u64, now: u64) -> Option<Floor> {
         let quota = u128::from(rate) * u128::from(window) / SECOND;
         let quota = quota.clamp(1, u64::MAX.into()) as u64;
-        (rate > 0).then_some(Floor { quota, window, began: now, left: 0 })
+        (rate > 0).then_some(Floor { quota, window, began: now, left: 0, slow: None })
     }
 
     pub fn begin(&mut self, now: u64) {
-        (self.began, self.left) = (now, 0);
+        (self.began, self.left, self.slow) = (now, 0, None);
+    }
+
+    /// Window after window, with what has left in each: in the first, so much; in the others, nothing.
+    fn pass(&mut self, now: u64) {
+        if self.window > 0 && now > self.began.saturating_add(self.window) {
+            let windows = (now - self.began - 1) / self.window;
+            self.slow = self.slow.or(Some(self.began));
+            (self.began, self.left) = (self.began + windows * self.window, 0);
+        }
     }
 
     pub fn leave(&mut self, bytes: u64, now: u64) {
+        self.pass(now);
         self.left += bytes;
         if self.left >= self.quota {
             self.begin(now);
@@ -96,8 +116,8 @@ impl Floor {
     }
 
     /// For how long it has been too slow; 0 if it is not.
-    pub fn stalled(&self, now: u64) -> u64 {
-        let open = now.saturating_sub(self.began);
-        if open > self.window { open } else { 0 }
+    pub fn stalled(mut self, now: u64) -> u64 {
+        self.pass(now);
+        self.slow.map_or(0, |slow| now - slow)
     }
 }

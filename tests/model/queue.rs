@@ -146,9 +146,13 @@ impl Model {
         let after = self.waiting() as u64;
         self.counts.peak = self.counts.peak.max(after);
         if before == 0 && after > 0 {
-            self.progress = self.now;
-            self.floor.iter_mut().for_each(|floor| floor.begin(self.now));
+            self.begin_to_wait();
         }
+    }
+
+    pub fn begin_to_wait(&mut self) {
+        self.progress = self.now;
+        self.floor.iter_mut().for_each(|floor| floor.begin(self.now));
     }
 
     /// HIGH and WAKE, after bytes came.
@@ -339,7 +343,7 @@ impl Model {
     }
 
     pub fn stalled_ns(&self) -> u64 {
-        if self.waiting() == 0 {
+        if self.available().count() == 0 {
             return 0;
         }
         let slow = self.floor.map_or(0, |floor| floor.stalled(self.now));

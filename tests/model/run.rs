@@ -399,6 +399,9 @@ impl Run {
                             let idle = model.waiting() == 0;
                             model.parts.extend(held);
                             model.pass_marks();
+                            if idle {
+                                model.begin_to_wait();
+                            }
                             SENDQ_WAKE * c_int::from(idle && model.waiting() > 0)
                         }
                         Err(errno) => errno,
@@ -443,7 +446,11 @@ impl Run {
                     self.models[q].set_watermarks(*low, *high, *max),
                 ),
                 Op::SetRate(rate, burst) => {
-                    self.models[q].rate = Bucket::new(*rate, *burst, self.models[q].now);
+                    let now = self.models[q].now;
+                    let before = self.models[q].rate;
+                    self.models[q].rate = Bucket::new(*rate, *burst, now).map(|bucket| {
+                        before.map_or(bucket, |before| bucket.filled_from(before, now))
+                    });
                     (sendq_set_rate(queue, *rate, *burst), 0)
                 }
                 Op::SetMinRate(rate, window) => {
