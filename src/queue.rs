@@ -12,7 +12,7 @@ use crate::pool::Pool;
 use crate::pressure::floor::Floor;
 use crate::pressure::rate::Rate;
 use crate::pressure::{Hints, Pressure, Watermarks};
-use crate::segment::{Gone, Kind, NO_FD, Piece, Run, Segment};
+use crate::segment::{Gone, Kind, NO_FD, Owner, Piece, Run, Segment};
 use crate::tally::{Count, Tally};
 use extras::{Boxed, Extras};
 
@@ -45,6 +45,9 @@ pub struct Queue {
     /// The socket of the last flush, or NO_FD: for whoever asks the kernel about it.
     pub socket: i32,
 }
+
+/// So many marks are free: the memory of others counts against the cap, which they do not.
+const FREE_MARKS: u32 = 64;
 
 /// What stands against the short ways.
 #[derive(Clone, Copy)]
@@ -140,6 +143,12 @@ impl Queue {
     /// What it holds, by walking through all of it.
     pub fn census(&self) -> Census {
         self.chain.census()
+    }
+
+    /// The memory that would be free if this queue were not: its own, what it borrows, and its part of the
+    /// payloads that it shares with other `holders`.
+    pub fn weight(&self, holders: impl FnMut(&Owner) -> u64) -> u64 {
+        self.chain.census_of(holders).held()
     }
 
     /// When bytes last left and others stayed, or when bytes last began to wait.
@@ -272,6 +281,9 @@ impl Queue {
     #[inline]
     pub fn append_segment(&mut self, pool: &Pool, segment: Segment) -> Result<Hints> {
         self.admit(segment.len())?;
+        if segment.len() == 0 && self.has_many_marks() {
+            return Err(Errno::NO_BUFFERS);
+        }
         let chunk = if self.chain.room() < SEGMENT { Some(pool.take()?) } else { None };
         if let Err(errno) = pool.pin(segment.pins()) {
             chunk.into_iter().for_each(|chunk| pool.give(chunk));
@@ -333,6 +345,12 @@ impl Queue {
             Kind::Shared => Count::Shared,
             Kind::File => Count::File,
         }
+    }
+
+    /// Segments take more memory than may wait here. A few always may.
+    fn has_many_marks(&self) -> bool {
+        let bytes = u64::from(self.segments) * SEGMENT as u64;
+        self.segments >= FREE_MARKS && !self.pressure.admits_in_all(bytes)
     }
 
     /// Writes `segment` behind what waits: there is room for it.

@@ -44,6 +44,12 @@ impl sendq_buf_t {
     }
 }
 
+/// How many hold the payload that a shared segment is a part of.
+pub(super) fn holders(owner: &Owner) -> u64 {
+    // SAFETY: part() made the segment with the buffer as its argument; the segment holds it.
+    unsafe { (*owner.arg.cast::<sendq_buf_t>()).refs.load(Ordering::Relaxed) as u64 }
+}
+
 /// One holder less; the last frees it and tells its owner.
 ///
 /// # Safety

@@ -113,6 +113,16 @@ impl Model {
         pinned.map(|part| part.size as u64).sum()
     }
 
+    pub fn shared_parts(&self) -> u64 {
+        self.parts.iter().filter(|part| part.kind == Kind::Shared).count() as u64
+    }
+
+    /// What is pinned of a payload with so many holders, divided among them.
+    pub fn part_of_shared(&self, holders: u64) -> u64 {
+        let parts = self.parts.iter().filter(|part| part.kind == Kind::Shared);
+        parts.map(|part| part.size as u64 / holders).sum()
+    }
+
     /// There is nothing that memory would be needed for.
     pub fn is_idle(&self) -> bool {
         self.parts.is_empty() && self.reserved == 0

@@ -621,7 +621,10 @@ impl Run {
                 model.check_retry_after(sendq_retry_after_ns(queue));
             }
         }
-        (stats.allocated, stats.allocated + stats.pinned)
+        // The run has a hold of the shared payload, too.
+        let holders = 1 + self.models.iter().map(Model::shared_parts).sum::<u64>();
+        let pinned = model.pinned(&[Kind::Borrowed]) + model.part_of_shared(holders);
+        (stats.allocated, stats.allocated + pinned)
     }
 
     /// The figures of a pool with these queues, of which each has allocated and holds so much.
