@@ -48,8 +48,8 @@ pub struct Stats {
     /// sendq_stalled_ns.
     pub stalled_ns: u64,
     /// Bytes that the peer's side has acknowledged: what left, without what is in the send buffer of
-    /// the socket of the last flush (SIOCOUTQ, tcp(7)), if that is open still. 0 where it cannot be
-    /// told.
+    /// the socket of the last flush (SIOCOUTQ, tcp(7)). True as long as that is open, and all that left went
+    /// there: not after a splice. 0 where it cannot be told.
     pub acked: u64,
 }
 

@@ -114,7 +114,8 @@ unsafe fn new(
 /// Makes a payload that many queues can send, by copying len bytes. It counts against the budget of
 /// pool, once, however many queues it waits in, until it is gone; NULL: the process's own pool. *out
 /// holds it; give it to sendq_buf_unref when no more appends are to come: the queues keep it while they
-/// need it. It keeps the pool alive.
+/// need it. It keeps the pool alive. Made by a thread that may use the pool; after that any thread may
+/// use it.
 ///
 /// -EINVAL: out or data is NULL, or len is 0 or more than an object can have. -ENOBUFS: over the pool's
 /// budget. -ENOMEM. On failure *out is NULL.

@@ -33,8 +33,10 @@ pub const SENDQ_RESUME: c_int = 16;
 const COPY_BELOW: u32 = 8192;
 
 /// Tells the owner of borrowed memory, or of a file, that sendq needs it no more: exactly once, on the
-/// thread whose call caused it, with no lock held. It may call anything on the same queue, sendq_free
-/// included. arg, data and len are those of the append (data is NULL for a file or a notification).
+/// thread whose call caused it, before that call returns, with no lock held. It may call anything on the
+/// same queue, sendq_free included; who is to be told because of such a call is told after it has
+/// returned, so that the stack does not grow. When two threads take turns in flushing a thread-safe
+/// queue, either may tell what the other has sent. arg, data and len are those of the append (data is NULL for a file or a notification).
 /// reason is 0: the bytes have left or were copied; -ECANCELED: discarded by the host; another
 /// -errno: the connection has failed with it. It must not throw: an exception ends the process.
 pub type sendq_release_fn = Option<
@@ -483,7 +485,7 @@ pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
 }
 
 /// No more appends: they give -EPIPE. What waits is still flushed: when a flush gives no hint, all of it
-/// has left. A success also on a queue that is closed or has failed.
+/// has left, but for what is corked, which goes on waiting for sendq_uncork. A success also on a queue that is closed or has failed.
 ///
 /// -EINVAL: q is NULL.
 #[unsafe(no_mangle)]
@@ -781,21 +783,22 @@ pub unsafe extern "C" fn sendq_append_file(
     unsafe { with(q, append) }
 }
 
-/// Calls fn with arg, NULL and 0 once all that waits now has left; at once if nothing waits, unless the
+/// Calls function with arg, NULL and 0 once all that waits now has left; at once if nothing waits, unless the
 /// queue is corked: then the notification is held back with the rest.
 ///
-/// Errors as for sendq_append; -EINVAL also for a NULL fn. On failure fn is never called.
+/// Errors as for sendq_append; -EINVAL also for a NULL function. -ENOBUFS also when more than 64 segments
+/// wait which take more memory than max. On failure function is never called.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_notify(
     q: *mut sendq_t,
-    release: sendq_release_fn,
+    function: sendq_release_fn,
     arg: *mut c_void,
 ) -> c_int {
     let notify = |queue: &mut Queue, pool: &Pool| {
-        if release.is_none() {
+        if function.is_none() {
             return Err(Errno::INVALID);
         }
-        queue.append_segment(pool, Segment::mark(Owner { release, arg }))
+        queue.append_segment(pool, Segment::mark(Owner { release: function, arg }))
     };
     // SAFETY: NULL or the caller's live queue.
     unsafe { with_told(q, notify) }
@@ -839,7 +842,8 @@ pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c
 }
 
 /// What is appended from here on is held back: it waits and counts against every limit, but no flush
-/// sees it, until sendq_uncork lets it go or sendq_rollback takes it back.
+/// sees it, until sendq_uncork lets it go or sendq_rollback takes it back. It is the queue that is corked:
+/// in a thread-safe one, what other threads append is held back, and taken back, as well.
 ///
 /// -EINVAL: q is NULL. -EALREADY: it is corked. -EPIPE: closed. -EBUSY: memory is reserved.
 /// Another -errno: the connection has failed with it.
@@ -952,7 +956,7 @@ pub unsafe extern "C" fn sendq_commit(q: *mut sendq_t, used: usize) -> c_int {
 /// it is writable. SENDQ_MORE: flush again soon. SENDQ_RESUME: what waits has fallen to low.
 /// -EINVAL: q is NULL. -EBUSY: another thread is flushing it; nothing happened.
 /// Another -errno is the end of the connection, such as -EPIPE or -ECONNRESET (the peer is gone),
-/// -EBADF (fd is closed), -ENOTSOCK (fd is a file or a pipe): everything that waits has been
+/// -EBADF (fd is closed), -ENOTSOCK (fd is no socket): everything that waits has been
 /// discarded when the call returns, and later appends and flushes give the same error. A socket that
 /// is not connected gives -EPIPE or -ENOTCONN. See send(2).
 #[unsafe(no_mangle)]
@@ -1065,8 +1069,8 @@ pub unsafe extern "C" fn sendq_sent_bytes(q: *const sendq_t) -> u64 {
     unsafe { number(q, Queue::sent) }
 }
 
-/// Nanoseconds since the last byte left while bytes waited, by the pool's clock. 0 if none wait, or for
-/// NULL. It measures what leaves, not how much waits, and needs no flush to grow: a host looks at it from
+/// Nanoseconds since the last byte left while bytes waited, by the pool's clock. 0 if none wait, or only
+/// corked ones, and for NULL. It measures what leaves, not how much waits, and needs no flush to grow: a host looks at it from
 /// a timer, and drops the connections that are stuck. With sendq_set_min_rate, a connection that has
 /// been too slow for longer counts as stalled for that long.
 #[unsafe(no_mangle)]
@@ -1076,7 +1080,7 @@ pub unsafe extern "C" fn sendq_stalled_ns(q: *const sendq_t) -> u64 {
 }
 
 /// No faster than bytes_per_second from now on; 0: as fast as the socket. Up to burst bytes may leave
-/// at once after a pause; 0: what comes in a second. Flushes that it holds back give SENDQ_MORE:
+/// at once after a pause; 0: what comes in a second. A new rate does not fill the bucket again. Flushes that it holds back give SENDQ_MORE:
 /// sendq_retry_after_ns says when the next makes sense. What the host sends by itself (sendq_consume)
 /// counts, but is not held back.
 ///
@@ -1095,10 +1099,15 @@ pub unsafe extern "C" fn sendq_set_rate(
 }
 
 /// Slower counts as stalled: when fewer than bytes_per_second times the window have left in window_ns
-/// nanoseconds, while bytes waited all the time, sendq_stalled_ns goes on from the beginning of that
-/// window, until as much has left. So a client that takes a byte a minute is judged like one that takes
-/// none: set, say, 1000 bytes a second over 10 s, and drop who is stalled for more than 30 s. The limit
-/// should not be below the window. 0: no such floor.
+/// nanoseconds, while bytes waited all the time, sendq_stalled_ns counts from the beginning of that
+/// window, until a window comes in which as much has left. So a client that takes a byte a minute is
+/// judged like one that takes none: set, say, 1000 bytes a second over 10 s, and drop who is stalled for
+/// more than 30 s. The limit should not be below the window. 0: no such floor.
+///
+/// What leaves is what the socket takes, and a socket that was full is writable again only when a good
+/// part of its send buffer is free: with a buffer of megabytes, a slow reader seems to stand still for
+/// long. So choose the window by SO_SNDBUF (socket(7)), or set that; and set no floor above the rate of
+/// sendq_set_rate.
 ///
 /// -EINVAL: q is NULL, or the window is 0 and bytes_per_second is not. -ENOMEM: nothing is changed.
 #[unsafe(no_mangle)]
@@ -1120,8 +1129,8 @@ pub unsafe extern "C" fn sendq_set_min_rate(
 
 /// In how many nanoseconds a flush does something although the socket does not become writable: when
 /// the rate (sendq_set_rate) lets go of enough to be worth a call, or the time of sendq_close_within is
-/// over. For the host's timer. 0: at once, or there is nothing to wait for, after SENDQ_BLOCKED always the
-/// latter; 0 for NULL.
+/// over. For the host's timer. 0 after SENDQ_MORE: at once; 0 after SENDQ_BLOCKED: there is nothing to wait
+/// for but the socket. 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_retry_after_ns(q: *const sendq_t) -> u64 {
     // SAFETY: NULL or the caller's live queue.
