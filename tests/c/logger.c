@@ -68,7 +68,7 @@ static void arguments(void) {
 static void silence(void) {
     listen_to(SENDQ_LOG_TRACE);
     sendq_pool_t* pool = new_simulated((sendq_pool_config_t){.max_bytes = 8 << 20});
-    for (int round = 0; round < 200; round++) {
+    for (int round = 0; round < 50; round++) {
         sendq_t* q = new_borrower(pool, 1);
         ends e = ends_unix();
         void* memory;
@@ -87,7 +87,7 @@ static void silence(void) {
         CHECK(sendq_stalled_ns(q) > 0);
         for (int i = 0; i < 100000 && sendq_queued_bytes(q) > 0; i++) {
             ends_read(e, bytes, sizeof bytes);
-            CHECK(sendq_flush(q, e.queue, 10000) >= 0);
+            CHECK(sendq_flush(q, e.queue, 50000) >= 0);
         }
         CHECK(sendq_append(q, bytes, 1000) >= 0);
         CHECK(sendq_discard(q) >= 0); /* nobody waited for the peer */
@@ -267,7 +267,7 @@ static void freeing_logger(void) {
 }
 
 /* Two threads whose connections fail, while a third sets one logger after the other. */
-enum { FAILURES = 5000 };
+enum { FAILURES = 2000 };
 
 static atomic_int counts[2];
 static atomic_bool done;
