@@ -41,6 +41,8 @@ pub enum Producer {
     Runs,
     /// Until RESUME.
     Paused,
+    /// There was no room while so much waited: until less does.
+    Refused(u64),
     /// The pool's budget is spent, and nothing waits here: until another queue has sent something.
     ForPool,
 }
@@ -140,6 +142,13 @@ impl Connection {
         self.pending.is_some() || self.wants_writable || self.timer.is_some()
     }
 
+    /// Some of what waited has left, perhaps: a producer that found no room tries again.
+    pub fn look_again(&mut self) {
+        if matches!(self.producer, Producer::Refused(at) if self.waiting() < at) {
+            self.producer = Producer::Runs;
+        }
+    }
+
     /// Does what a call's result says.
     pub fn obey(&mut self, result: c_int) {
         if result < 0 {
@@ -170,9 +179,9 @@ impl Connection {
         };
         self.appends += 1;
         if result == -libc::ENOBUFS {
-            let waits = self.waiting() > 0;
-            self.producer = if waits { Producer::Paused } else { Producer::ForPool };
-            return waits;
+            let waits = self.waiting();
+            self.producer = if waits > 0 { Producer::Refused(waits) } else { Producer::ForPool };
+            return waits > 0;
         }
         assert!(result >= 0, "{result}");
         self.messages.pop_front();

@@ -310,7 +310,8 @@ impl World {
     }
 
     /// At no moment do bytes wait, or is a producer paused, with nothing scheduled.
-    fn check(&self) {
+    fn check(&mut self) {
+        self.connections.iter_mut().for_each(Connection::look_again);
         for (i, connection) in self.connections.iter().enumerate() {
             let waiting = connection.waiting();
             let moves = connection.is_scheduled() || connection.corked;
@@ -318,7 +319,9 @@ impl World {
             assert!(waiting == 0 || moves, "{i}: bytes wait for ever: {self}");
             match connection.producer {
                 Producer::Runs => (),
-                Producer::Paused => assert!(waiting > 0 && moves, "{i}: paused for ever: {self}"),
+                Producer::Paused | Producer::Refused(_) => {
+                    assert!(waiting > 0 && moves, "{i}: paused for ever: {self}")
+                }
                 Producer::ForPool => assert!(self.held() > 0, "{i}: no room for ever: {self}"),
             }
             let stats = connection.stats();
