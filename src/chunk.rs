@@ -19,11 +19,12 @@
 
 mod pages;
 
-use crate::segment::{Gone, Kind, Piece, Run, Segment};
+use crate::segment::{Gone, Kind, Owner, Piece, Run, Segment};
 use libc::c_int;
 use std::cell::Cell;
 use std::cmp::Ordering;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{self, AtomicPtr};
 
 /// What stands before the bytes of a chunk.
 struct Header {
@@ -199,6 +200,46 @@ impl Stack {
         // SAFETY: the stack owns the block; taking it off the top hands that ownership on.
         self.top.set(unsafe { block.as_ref().next });
         Some(Chunk(block))
+    }
+}
+
+/// Room for one chunk, which any thread may take or fill without a lock.
+#[derive(Default)]
+pub struct Slot(AtomicPtr<Header>);
+
+impl Slot {
+    /// An empty one.
+    pub const fn new() -> Slot {
+        Slot(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// Takes the chunk out, if there is one.
+    #[inline]
+    pub fn take(&self) -> Option<Chunk> {
+        // Acquire: what the giver did with the chunk comes before what the taker does.
+        NonNull::new(self.0.swap(ptr::null_mut(), atomic::Ordering::Acquire)).map(Chunk)
+    }
+
+    /// Puts `chunk` in; returns it if another is there.
+    #[inline]
+    pub fn put(&self, chunk: Chunk) -> Option<Chunk> {
+        let block = chunk.into_block();
+        let (free, taken) = (atomic::Ordering::Release, atomic::Ordering::Relaxed);
+        match self.0.compare_exchange(ptr::null_mut(), block.as_ptr(), free, taken) {
+            Ok(_) => None,
+            Err(_) => Some(Chunk(block)),
+        }
+    }
+
+    /// A chunk is there, or was a moment ago.
+    pub fn is_filled(&self) -> bool {
+        !self.0.load(atomic::Ordering::Relaxed).is_null()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 
@@ -510,6 +551,17 @@ impl Chain {
         true
     }
 
+    /// The bytes that were copied to the chunk and have not left, if it is the only one and has any.
+    #[inline(always)]
+    pub fn only_piece(&self) -> Option<Piece> {
+        let head = self.head.filter(|_| self.head == self.tail)?;
+        // SAFETY: the chain owns its blocks.
+        let start = unsafe { head.as_ref() }.start;
+        // SAFETY: start..end is inside the block.
+        let base = unsafe { bytes_of(head).add(start as usize) };
+        (start < self.end).then(|| Piece::new(base, (self.end - start) as usize))
+    }
+
     /// Takes the chunk out, whatever is in it, if it is the only one.
     #[inline]
     pub fn pop_only(&mut self) -> Option<Chunk> {
@@ -603,6 +655,11 @@ impl Chain {
 
     /// What is in it, by walking through all of it.
     pub fn census(&self) -> Census {
+        self.census_of(|_| 1)
+    }
+
+    /// The same, with shared payloads divided among their `holders`.
+    pub fn census_of(&self, mut holders: impl FnMut(&Owner) -> u64) -> Census {
         let (mut census, mut next) = (Census::default(), self.head);
         while let Some(block) = next {
             // SAFETY: the chain owns its blocks.
@@ -616,7 +673,9 @@ impl Chain {
                     Ordering::Equal => header.into,
                     Ordering::Greater => 0,
                 };
-                census.count(segment.kind(), segment.len(), segment.len() - left);
+                let kind = segment.kind();
+                let holders = if kind == Kind::Shared { holders(segment.owner()) } else { 1 };
+                census.count(kind, segment.len() / holders, segment.len() - left);
             }
             next = header.next;
         }

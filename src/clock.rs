@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Clock {
     /// None: the host's.
     read: Option<fn() -> u64>,
-    /// What the host's showed when it was last asked.
+    /// The most that the host's has shown when it was asked.
     shown: AtomicU64,
 }
 
@@ -26,9 +26,10 @@ impl Clock {
         self.read.is_none()
     }
 
-    /// What the host's clock shows now.
+    /// What the host's clock shows now. If that is less than before, time stands still meanwhile: what
+    /// is measured never shrinks.
     pub fn show(&self, now: u64) {
-        self.shown.store(now, Ordering::Relaxed);
+        self.shown.fetch_max(now, Ordering::Relaxed);
     }
 
     /// Nanoseconds.

@@ -1,6 +1,6 @@
 //! Which chunks are free, and the byte budget: what many queues share.
 
-use crate::chunk::{Chunk, HEADER, Stack};
+use crate::chunk::{Chunk, HEADER, Slot, Stack};
 use crate::clock::Clock;
 use crate::errno::{Errno, Result};
 use parking_lot::Mutex;
@@ -21,9 +21,9 @@ const PROBE_BYTES: usize = 256 * 1024 * 1024;
 /// No budget: half the range, so that a sum of two counts never wraps around.
 pub const NO_LIMIT: usize = isize::MAX as usize;
 /// A pool that has taken this many times what it may keep has seen a burst, which need not come
-/// again: until half of that is in use again it keeps a sixteenth.
+/// again: it keeps a 32nd, until it holds less than half of that and needs more.
 const BURST: usize = 8;
-const AFTER_BURST: usize = 16;
+const AFTER_BURST: usize = 32;
 
 /// What a pool is made with.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +60,10 @@ impl Limits {
 pub struct Pool {
     limits: Limits,
     state: Guard,
+    /// In a shared pool: the chunk given last, so that a queue that fills and drains again and again
+    /// takes no lock for it. It counts as allocated, not as kept.
+    warm: Slot,
+    keeps_warm: bool,
     /// Shared payloads that are charged to this pool. Apart, because the last of their holders may be
     /// any thread, whatever the pool is.
     shared: AtomicUsize,
@@ -122,13 +126,24 @@ impl Pool {
     /// A pool for one thread at a time.
     pub const fn confined(limits: Limits, clock: Clock) -> Pool {
         let state = Guard::Confined(State::new(&limits));
-        Pool { limits: limits.rounded(), state, shared: AtomicUsize::new(0), clock }
+        Pool::new(limits, state, false, clock)
+    }
+
+    const fn new(limits: Limits, state: Guard, keeps_warm: bool, clock: Clock) -> Pool {
+        let limits = limits.rounded();
+        Pool { limits, state, warm: Slot::new(), keeps_warm, shared: AtomicUsize::new(0), clock }
     }
 
     /// A pool for any thread.
-    pub const fn shared(limits: Limits, clock: Clock) -> Pool {
+    pub const fn shared(mut limits: Limits, clock: Clock) -> Pool {
+        limits = limits.rounded();
+        // What is in the slot is kept, too.
+        let keeps_warm = limits.keep_bytes >= limits.chunk_bytes;
+        if keeps_warm {
+            limits.keep_bytes -= limits.chunk_bytes;
+        }
         let state = Guard::Shared(Mutex::new(State::new(&limits)));
-        Pool { limits: limits.rounded(), state, shared: AtomicUsize::new(0), clock }
+        Pool::new(limits, state, keeps_warm, clock)
     }
 
     /// Bytes that a chunk of the usual size holds.
@@ -156,10 +171,11 @@ impl Pool {
     /// What it has.
     pub fn usage(&self) -> Usage {
         let shared = self.shared.load(Ordering::Relaxed);
+        let warm = if self.warm.is_filled() { self.limits.chunk_bytes } else { 0 };
         self.state.with(|state| Usage {
             max: self.limits.max_bytes,
-            used: state.allocated.get() - state.kept.get(),
-            free: state.kept.get(),
+            used: (state.allocated.get() - state.kept.get()).saturating_sub(warm),
+            free: state.kept.get() + warm,
             pinned: state.pinned.get(),
             shared,
             peak: state.ceiling.get(),
@@ -170,7 +186,11 @@ impl Pool {
     ///
     /// NO_BUFFERS: the budget is spent. NO_MEMORY: the system has none.
     pub fn take(&self) -> Result<Chunk> {
-        match self.state.with(|state| state.take(&self.limits)) {
+        let chunk = match &self.state {
+            Guard::Confined(state) => state.take(&self.limits),
+            Guard::Shared(state) => self.warm.take().or_else(|| state.lock().take(&self.limits)),
+        };
+        match chunk {
             Some(chunk) => Ok(chunk),
             None => self.allocate(self.limits.chunk_bytes),
         }
@@ -246,9 +266,24 @@ impl Pool {
     /// Takes a chunk back.
     #[inline]
     pub fn give(&self, chunk: Chunk) {
-        let surplus = self.state.with(|state| state.keep(chunk, &self.limits));
+        let surplus = match &self.state {
+            Guard::Confined(state) => state.keep(chunk, &self.limits),
+            Guard::Shared(state) => {
+                self.keep_warm(chunk).and_then(|chunk| state.lock().keep(chunk, &self.limits))
+            }
+        };
         if let Some(chunk) = surplus {
             self.free(chunk);
+        }
+    }
+
+    /// Keeps `chunk` where it costs no lock to take it, or returns it.
+    #[inline]
+    fn keep_warm(&self, chunk: Chunk) -> Option<Chunk> {
+        if self.keeps_warm && chunk.capacity() == self.limits.capacity() {
+            self.warm.put(chunk)
+        } else {
+            Some(chunk)
         }
     }
 
@@ -291,8 +326,8 @@ impl Pool {
         if bytes == 0 {
             return Ok(());
         }
-        let shared = self.shared.load(Ordering::Relaxed);
-        if self.state.with(|state| state.pin(bytes, shared)) {
+        // Loaded in the lock, which pin_shared() holds as well.
+        if self.state.with(|state| state.pin(bytes, self.shared.load(Ordering::Relaxed))) {
             return Ok(());
         }
         self.charge(bytes, |state| more(&state.pinned, bytes))
@@ -310,9 +345,16 @@ impl Pool {
     /// The owner of so much borrowed memory has it back.
     #[inline(always)]
     pub fn unpin(&self, bytes: usize) {
-        if bytes > 0 {
-            self.state.with(|state| less(&state.pinned, bytes));
+        match &self.state {
+            Guard::Confined(state) => less(&state.pinned, bytes),
+            Guard::Shared(_) if bytes == 0 => {}
+            Guard::Shared(_) => self.unpin_at_length(bytes),
         }
+    }
+
+    #[inline(never)]
+    fn unpin_at_length(&self, bytes: usize) {
+        self.state.with(|state| less(&state.pinned, bytes));
     }
 
     /// Counts a shared payload. NO_BUFFERS: the budget is spent.
@@ -342,14 +384,21 @@ impl Pool {
     #[cold]
     #[inline(never)]
     fn charge(&self, bytes: usize, count: impl FnOnce(&State)) -> Result<()> {
+        let mut warm = None;
         let in_the_way = self.state.with(|state| {
-            let in_the_way = state.make_room(bytes, &self.shared, &self.limits)?;
+            let shared = self.shared.load(Ordering::Relaxed);
+            if state.is_full(bytes, shared, &self.limits) {
+                // It gives way before those that are kept.
+                warm = self.warm.take();
+                less(&state.allocated, warm.as_ref().map_or(0, Chunk::footprint));
+            }
+            let in_the_way = state.make_room(bytes, shared, &self.limits)?;
             count(state);
             state.adapt(self.shared.load(Ordering::Relaxed), &self.limits);
             Ok(in_the_way)
         })?;
         // Outside the lock: freeing may be a system call.
-        drop(in_the_way);
+        drop((in_the_way, warm));
         Ok(())
     }
 }
@@ -436,10 +485,15 @@ impl State {
         true
     }
 
+    /// `bytes` more are over the budget, if what is kept stays.
+    fn is_full(&self, bytes: usize, shared: usize, limits: &Limits) -> bool {
+        self.allocated.get() + self.pinned.get() + shared > limits.max_bytes.saturating_sub(bytes)
+    }
+
     /// Makes room for `bytes` within the budget. Kept chunks that are in their way count no more, and
     /// are returned to be dropped.
-    fn make_room(&self, bytes: usize, shared: &AtomicUsize, limits: &Limits) -> Result<Stack> {
-        let pinned = self.pinned.get() + shared.load(Ordering::Relaxed);
+    fn make_room(&self, bytes: usize, shared: usize, limits: &Limits) -> Result<Stack> {
+        let pinned = self.pinned.get() + shared;
         let in_use = self.allocated.get() - self.kept.get() + pinned;
         if in_use.checked_add(bytes).is_none_or(|sum| sum > limits.max_bytes) {
             return Err(Errno::NO_BUFFERS);

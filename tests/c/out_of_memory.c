@@ -579,7 +579,7 @@ static void burst(void) {
         CHECK_IS(sendq_consume(queues[i], EACH), 0);
     }
     CHECK_IS(figures(pool).used, 0);
-    CHECK_IS(figures(pool).free, KEEP / 16);
+    CHECK_IS(figures(pool).free, KEEP / 32);
     CHECK(live_bytes - before <= QUEUES * 192);
     for (int i = 0; i < QUEUES; i++) {
         sendq_free(queues[i]);

@@ -83,6 +83,14 @@ def rows(results):
             )
 
 
+def summary(results):
+    """A line for each load, all paths beside the first."""
+    base, *others = OUTPUTS
+    for load, figures in results.items():
+        ratios = (f"{figures['ratio'][output]['median']:.2f} x" for output in others)
+        yield (load, f"{figures['cpu_us'][base]:.2f} us", *ratios)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -105,6 +113,8 @@ def main():
             return 1
     head = ("load", "output path", "CPU us/response", "ratio", "min-max", "system calls/response")
     print_table(head, list(rows(results)), left=2)
+    print()
+    print_table(("CPU/response", *OUTPUTS), list(summary(results)))
     if options.json:
         with open(options.json, "w") as file:
             json.dump(results, file, indent=2)

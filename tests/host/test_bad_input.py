@@ -134,6 +134,14 @@ class BadInput:
         time.sleep(0.2)
         reset(sock)
 
+    def test_reset_after_half_close(self):
+        """The next write finds a broken pipe."""
+        sock = self.connect()
+        sock.sendall(mcbp.request(Op.GET, key=LARGE) * 20)
+        sock.shutdown(socket.SHUT_WR)
+        mcbp.receive_exactly(sock, 100000)
+        reset(sock)
+
     def test_half_close_gets_all_responses(self):
         with self.connect() as sock:
             sock.sendall(mcbp.request(Op.GET, key=LARGE) * 20)

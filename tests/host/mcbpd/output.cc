@@ -7,20 +7,21 @@ namespace {
 
 struct Named {
     std::string_view name;
-    std::unique_ptr<OutputPath> (*make)();
+    std::unique_ptr<OutputPath> (*make)(const Limits&);
 };
 
 constexpr std::array kPaths = {
     Named{"sendmsg", make_sendmsg_path},
+    Named{"bufferevent", make_bufferevent_path},
     Named{"sendq-copy", make_sendq_copy_path},
     Named{"sendq-ref", make_sendq_ref_path},
 };
 
 }  // namespace
 
-OutputPaths::OutputPaths() {
+OutputPaths::OutputPaths(const Limits& limits) {
     for (const Named& path : kPaths) {
-        paths_.push_back(path.make());
+        paths_.push_back(path.make(limits));
     }
 }
 

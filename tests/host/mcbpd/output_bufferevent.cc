@@ -1,0 +1,210 @@
+// libevent's path: a bufferevent writes by itself, when the event loop finds the socket writable.
+// Small values are copied to its evbuffer, large ones are sent from the item.
+//
+// To thaw the evbuffer and write it at once, as the other paths do, would save two epoll_ctl a
+// batch. That is a write path of the host's own again, and libevent freezes the evbuffer to prevent
+// it.
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <utility>
+
+#include "fifo.h"
+#include "ledger.h"
+
+namespace mcbpd {
+namespace {
+
+// Values shorter than this are not worth a reference.
+constexpr size_t kCopyBelow = 4096;
+// What a drained connection keeps at most.
+constexpr size_t kKeptItems = 4096;
+// Neither locks nor deferred callbacks: one thread has it all.
+constexpr int kNoOptions = 0;
+
+class BuffereventOutput final : public LedgerOutput {
+  public:
+    BuffereventOutput(Ledger& ledger, OutputOwner& owner);
+    ~BuffereventOutput() override;
+
+    void copy(std::string_view bytes) override;
+    void value(ItemPtr item) override;
+    Flushed flush(int fd) override;
+    bool holds(const Bucket& bucket) const override;
+
+  private:
+    static void on_written(bufferevent* stream, void* self);
+    static void on_event(bufferevent* stream, short what, void* self);
+    static void on_sent(const void* value, size_t bytes, void* self);
+
+    evbuffer* waiting() const { return bufferevent_get_output(stream_.get()); }
+    void clear() override;
+    void copy_admitted(std::string_view bytes);
+    bool reserve();
+    void commit();
+    bool taken(bool is_taken);
+
+    struct FreeBufferevent {
+        void operator()(bufferevent* stream) const { bufferevent_free(stream); }
+    };
+
+    std::unique_ptr<bufferevent, FreeBufferevent> stream_;
+    Fifo<ItemPtr> items_;  // one for each reference in the evbuffer
+    int error_ = 0;
+
+    // The end of the evbuffer, filled here piece by piece and committed once: evbuffer_add would
+    // run the bufferevent's callback for each piece, and behind a reference allocate twice its
+    // size.
+    evbuffer_iovec room_{};
+    size_t room_used_ = 0;
+};
+
+BuffereventOutput::BuffereventOutput(Ledger& ledger, OutputOwner& owner)
+    : LedgerOutput(ledger, owner),
+      stream_(bufferevent_socket_new(owner.base(), owner.fd(), kNoOptions)) {
+    if (!stream_) {
+        throw std::bad_alloc();
+    }
+    // By default it writes 16 KiB each time that the socket is writable.
+    bufferevent_set_max_single_write(stream_.get(), kFlushBudget);
+    // Tells of each write, not only of the one that leaves nothing.
+    bufferevent_setwatermark(stream_.get(), EV_WRITE, SIZE_MAX, 0);
+    bufferevent_setcb(stream_.get(), nullptr, on_written, on_event, this);
+}
+
+// In a callback of its own, bufferevent_free does not free anything yet. The items must not wait.
+BuffereventOutput::~BuffereventOutput() {
+    BuffereventOutput::clear();
+}
+
+void BuffereventOutput::clear() {
+    room_ = {};
+    room_used_ = 0;
+    evbuffer_unfreeze(waiting(), 1);
+    evbuffer_drain(waiting(), evbuffer_get_length(waiting()));
+}
+
+void BuffereventOutput::copy(std::string_view bytes) {
+    if (admit(bytes.size())) {
+        copy_admitted(bytes);
+    }
+}
+
+void BuffereventOutput::copy_admitted(std::string_view bytes) {
+    while (!bytes.empty()) {
+        if (room_used_ == room_.iov_len && !reserve()) {
+            return;
+        }
+        char* to = static_cast<char*>(room_.iov_base) + room_used_;
+        const size_t part = bytes.copy(to, room_.iov_len - room_used_);
+        room_used_ += part;
+        bytes.remove_prefix(part);
+    }
+}
+
+void BuffereventOutput::value(ItemPtr item) {
+    const std::string_view bytes = item->value();
+    if (!admit(bytes.size())) {
+        return;
+    }
+    if (bytes.size() < kCopyBelow) {
+        copy_admitted(bytes);
+        return;
+    }
+    commit();
+    if (taken(evbuffer_add_reference(waiting(), bytes.data(), bytes.size(), on_sent, this) == 0)) {
+        items_.push(std::move(item));
+    }
+}
+
+Flushed BuffereventOutput::flush(int /*fd*/) {
+    commit();
+    if (is_cut()) {
+        return {Flushed::State::failed, ENOBUFS};
+    }
+    if (error_ != 0) {
+        return {Flushed::State::failed, error_};
+    }
+    return {pending() > 0 ? Flushed::State::sending : Flushed::State::done};
+}
+
+bool BuffereventOutput::holds(const Bucket& bucket) const {
+    return std::any_of(items_.begin(), items_.end(),
+                       [&](const ItemPtr& item) { return item->bucket() == &bucket; });
+}
+
+void BuffereventOutput::on_written(bufferevent* /*stream*/, void* self) {
+    auto* output = static_cast<BuffereventOutput*>(self);
+    output->sent(output->pending() - evbuffer_get_length(output->waiting()));
+    output->owner().output_progressed();
+}
+
+void BuffereventOutput::on_event(bufferevent* stream, short what, void* self) {
+    const bool has_errno = (what & BEV_EVENT_ERROR) != 0;
+    static_cast<BuffereventOutput*>(self)->error_ = has_errno ? EVUTIL_SOCKET_ERROR() : EPIPE;
+    on_written(stream, self);
+}
+
+// References are given back in the order in which they were added.
+void BuffereventOutput::on_sent(const void* /*value*/, size_t /*bytes*/, void* self) {
+    Fifo<ItemPtr>& items = static_cast<BuffereventOutput*>(self)->items_;
+    items.pop(1);
+    if (items.empty()) {
+        items.clear(kKeptItems);
+    }
+}
+
+bool BuffereventOutput::reserve() {
+    commit();
+    // All that the last chain has left, or a chain of libevent's smallest size: larger ones, asked
+    // for here, were no faster.
+    return taken(evbuffer_reserve_space(waiting(), 1, &room_, 1) == 1);
+}
+
+void BuffereventOutput::commit() {
+    if (room_used_ > 0) {
+        room_.iov_len = room_used_;
+        taken(evbuffer_commit_space(waiting(), &room_, 1) == 0);
+    }
+    room_ = {};
+    room_used_ = 0;
+}
+
+bool BuffereventOutput::taken(bool is_taken) {
+    if (!is_taken) {
+        error_ = ENOMEM;
+    }
+    return is_taken;
+}
+
+// libevent writes without MSG_NOSIGNAL. Not ignored before it must be: no other path may raise it.
+void ignore_sigpipe() {
+    [[maybe_unused]] static const auto before = std::signal(SIGPIPE, SIG_IGN);
+}
+
+class BuffereventPath final : public OutputPath {
+  public:
+    explicit BuffereventPath(const Limits& limits) : ledger_("bufferevent", limits) {}
+
+    std::unique_ptr<Output> open(OutputOwner& owner) override {
+        ignore_sigpipe();
+        return std::make_unique<BuffereventOutput>(ledger_, owner);
+    }
+
+  private:
+    Ledger ledger_;
+};
+
+}  // namespace
+
+std::unique_ptr<OutputPath> make_bufferevent_path(const Limits& limits) {
+    return std::make_unique<BuffereventPath>(limits);
+}
+
+}  // namespace mcbpd
