@@ -45,14 +45,14 @@ typedef struct {
     bool in_turn;    /* one queue after the other; or a step of each by turns */
     bool mallocs;    /* a small allocation for each step */
     bool other_pool; /* a chunk of another pool for each 16 steps */
+    bool open;       /* not so yet (open.c): only with an argument */
     uint32_t flags;
-    bool open; /* not so yet: only with an argument */
 } burst;
 
-enum { MALLOCS = QUEUES * 32 };
+enum { MALLOCS = QUEUES * 32, OTHERS = MALLOCS / 16, SMALL_BYTES = 80, QUEUE_BYTES = 192 };
 
 static sendq_t* queues[QUEUES];
-static sendq_t* others[MALLOCS / 16];
+static sendq_t* others[OTHERS];
 static void* small[MALLOCS];
 
 /* One step of the load of queue i; number of the step. */
@@ -98,8 +98,9 @@ static void back_to_the_system(const burst* b) {
     sendq_pool_stats_t of_pool = pool_figures(pool);
     sendq_pool_stats_t of_other = pool_figures(other);
     uint64_t held = of_pool.used + of_pool.free + of_other.used + of_other.free;
-    uint64_t between = (b->mallocs ? MALLOCS * 80 : 0) +
-                       (b->other_pool ? sizeof others / sizeof *others * 192 : 0);
+    uint64_t between = 0;
+    between += b->mallocs ? MALLOCS * SMALL_BYTES : 0;
+    between += b->other_pool ? OTHERS * QUEUE_BYTES : 0;
     printf("%-34s before %6lu, full %6lu, after %6lu, held %6lu KiB\n", b->name,
            (unsigned long)before / KIB, (unsigned long)full / KIB, (unsigned long)after / KIB,
            (unsigned long)held / KIB);
@@ -109,7 +110,7 @@ static void back_to_the_system(const burst* b) {
     for (int i = 0; i < QUEUES; i++) {
         sendq_free(queues[i]);
     }
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+    for (size_t i = 0; i < OTHERS; i++) {
         sendq_free(others[i]);
     }
     for (size_t i = 0; i < MALLOCS; i++) {
@@ -123,10 +124,10 @@ static void back_to_the_system(const burst* b) {
 /* A load that stays below what is kept. */
 typedef struct {
     sendq_pool_config_t config;
-    int queues;
     size_t each;        /* bytes, copied, borrowed and shared */
     size_t reserves[2]; /* bytes that the first two queues reserve */
-    bool open;          /* not so yet: only with an argument */
+    int queues;
+    bool open; /* not so yet: only with an argument */
 } steady;
 
 enum { MOST = 16 };
@@ -158,7 +159,7 @@ static void steady_round(const steady* s, sendq_t** q, sendq_buf_t* buf) {
 static void no_page_faults(const steady* s) {
     enum { WARM = 20, ROUNDS = 500 };
     sendq_pool_t* pool = new_simulated(s->config);
-    sendq_t* q[MOST];
+    sendq_t* q[MOST] = {NULL};
     sendq_buf_t* buf;
     CHECK(s->queues <= MOST);
     CHECK_IS(sendq_buf_wrap(pool, bytes, sizeof bytes, NULL, NULL, &buf), 0);
