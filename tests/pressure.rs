@@ -3,8 +3,6 @@
 mod script;
 
 use script::{Alone, Answer, Lender, Script};
-use sendq::errno::Errno;
-use sendq::pool::Limits;
 use sendq::pressure::{Hints, Watermarks};
 
 const SECOND: u64 = 1_000_000_000;

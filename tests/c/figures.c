@@ -167,7 +167,7 @@ static void compare(const model* m) {
     CHECK_IS(s.short_writes, m->shorts);
     CHECK_IS(s.blocked, m->blocked);
     CHECK_IS(s.blocked_ns, m->blocked_ns + (m->is_blocked ? now_ns - m->blocked_since : 0));
-    CHECK_IS(s.stalled_ns, s.waiting > 0 ? now_ns - m->progress : 0);
+    CHECK_IS(s.stalled_ns, available(m) > 0 ? now_ns - m->progress : 0);
     CHECK_IS(s.stalled_ns, sendq_stalled_ns(m->q));
     if (s.waiting > 0) {
         CHECK_IS(s.last_progress_ns, m->progress);
@@ -248,6 +248,9 @@ static void cork_some(model* m) {
     }
     m->corked = false;
     if (random_next(&rnd) % 2) {
+        if (waiting(m, m->first, m->held) == 0) {
+            m->progress = now_ns; /* until now nobody could take it */
+        }
         CHECK(sendq_uncork(m->q) >= 0);
         return;
     }

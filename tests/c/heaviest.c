@@ -47,7 +47,11 @@ static int check_order(const sendq_pool_t* pool, sendq_t* const* queues, int cou
     return holding;
 }
 
-static void hold_something(sendq_t* q, sendq_buf_t* buf, uint64_t* rnd) {
+static void nothing(void* arg, const void* data, size_t len, int reason) {
+    (void)arg, (void)data, (void)len, (void)reason;
+}
+
+static void hold_something(sendq_t* q, uint64_t* rnd) {
     size_t len = random_up_to(rnd, 50000);
     void* memory;
     switch (random_next(rnd) % 9) {
@@ -58,7 +62,7 @@ static void hold_something(sendq_t* q, sendq_buf_t* buf, uint64_t* rnd) {
             CHECK(sendq_append_ref(q, bytes, len, NULL, NULL) >= 0);
             break;
         case 2:
-            CHECK(sendq_append_buf(q, buf, 0, len) >= 0);
+            CHECK_IS(sendq_notify(q, nothing, NULL), 0);
             break;
         case 3:
             CHECK(sendq_append_file(q, 0, 0, len, NULL, NULL) >= 0);
@@ -87,10 +91,8 @@ static void order(uint32_t flags) {
     sendq_pool_t* pool = new_simulated((sendq_pool_config_t){.flags = flags});
     sendq_config_t config = {.size = sizeof config, .flags = flags, .copy_below = 1};
     sendq_t* queues[QUEUES];
-    sendq_buf_t* buf;
     uint64_t rnd = 5;
     int count = 0;
-    CHECK_IS(sendq_buf_wrap(NULL, bytes, sizeof bytes, NULL, NULL, &buf), 0);
     CHECK_IS(check_order(pool, queues, 0), 0);
     int most = 0;
     for (int i = 0; i < 1500; i++) {
@@ -101,7 +103,7 @@ static void order(uint32_t flags) {
             sendq_free(queues[which]); /* the first, the last, one between */
             queues[which] = queues[--count];
         } else if (count > 0) {
-            hold_something(queues[random_next(&rnd) % (size_t)count], buf, &rnd);
+            hold_something(queues[random_next(&rnd) % (size_t)count], &rnd);
         }
         CHECK_IS(pool_figures(pool).queues, count);
         int holding = i % 10 ? 0 : check_order(pool, queues, count);
@@ -115,7 +117,6 @@ static void order(uint32_t flags) {
     CHECK_IS(sendq_pool_heaviest(NULL, queues, QUEUES), -EINVAL);
     CHECK_IS(sendq_pool_heaviest(pool, NULL, 1), -EINVAL);
     CHECK_IS(sendq_pool_heaviest(pool, NULL, 0), 0);
-    sendq_buf_unref(buf);
     sendq_pool_free(pool);
 }
 
@@ -192,6 +193,35 @@ static void within_callbacks(uint32_t flags) {
     sendq_pool_free(asked);
 }
 
+/* A payload that many hold weighs little in each of them, until they are few. */
+static void broadcast(void) {
+    enum { EACH = 40000 };
+    sendq_pool_t* pool = new_simulated((sendq_pool_config_t){0});
+    sendq_t* queues[QUEUES];
+    sendq_t* out[QUEUES];
+    sendq_buf_t* buf;
+    CHECK_IS(sendq_buf_wrap(pool, bytes, EACH, NULL, NULL, &buf), 0);
+    for (int i = 0; i < QUEUES; i++) {
+        queues[i] = new_borrower(pool, 1);
+        CHECK_IS(sendq_append_buf(queues[i], buf, 0, EACH), SENDQ_WAKE);
+    }
+    sendq_buf_unref(buf);
+    CHECK_IS(sendq_append_ref(queues[3], bytes, EACH / 2, NULL, NULL), 0);
+    CHECK_IS(sendq_pool_heaviest(pool, out, QUEUES), QUEUES);
+    CHECK(out[0] == queues[3]);
+    for (int i = 0; i < QUEUES; i++) {
+        if (i != 5) {
+            CHECK_IS(sendq_consume(queues[i], EACH), 0);
+        }
+    }
+    CHECK_IS(sendq_pool_heaviest(pool, out, QUEUES), 2);
+    CHECK(out[0] == queues[5]);
+    for (int i = 0; i < QUEUES; i++) {
+        sendq_free(queues[i]);
+    }
+    sendq_pool_free(pool);
+}
+
 /* A spliced queue holds nothing; the one that it went to holds all, in its own pool's list. */
 static void spliced(void) {
     sendq_pool_t* one = new_simulated((sendq_pool_config_t){0});
@@ -221,5 +251,6 @@ int main(void) {
     within_callbacks(0);
     within_callbacks(SENDQ_THREADSAFE);
     spliced();
+    broadcast();
     return 0;
 }

@@ -71,7 +71,7 @@ static void obey(uint64_t rate, uint64_t burst, int kind, size_t len, size_t max
             CHECK(hints & SENDQ_MORE);
             CHECK(pause <= SECOND + 1ULL);
             now_ns += pause - 1;
-            CHECK(sendq_retry_after_ns(q) <= 1); /* rounded up */
+            CHECK(sendq_retry_after_ns(q) <= 2); /* rounded up */
             now_ns++;
             CHECK_IS(sendq_retry_after_ns(q), 0);
             paused++;
@@ -196,7 +196,7 @@ static void consumed(void) {
     CHECK_IS(sendq_consume(q, 4000), 0);
     CHECK_IS(sendq_retry_after_ns(q), 0); /* nothing waits */
     give(q, COPIED, 100);
-    CHECK_IS(sendq_retry_after_ns(q), 7 * MILLISECOND + 1); /* 7 bytes: a 128th of a second */
+    CHECK_IS(sendq_retry_after_ns(q), 7 * MILLISECOND); /* 7 bytes: a 128th of a second */
     CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
     CHECK_IS(sendq_sent_bytes(q), 5000);
     sendq_free(q);
@@ -212,7 +212,7 @@ static void corked(void) {
     CHECK_IS(sendq_cork(q), 0);
     give(q, BORROWED, 1000);
     CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
-    CHECK_IS(sendq_retry_after_ns(q), 7 * MILLISECOND + 1);
+    CHECK_IS(sendq_retry_after_ns(q), 7 * MILLISECOND);
     now_ns += 10 * MILLISECOND;
     CHECK_IS(sendq_flush(q, e.queue, 0), 0);
     CHECK_IS(sendq_sent_bytes(q), 20);
@@ -235,7 +235,7 @@ static void clock_jumps(void) {
     now_ns = 0;
     CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
     CHECK_IS(sendq_sent_bytes(q), 1000);
-    CHECK_IS(sendq_retry_after_ns(q), 7 * MILLISECOND + 1); /* not in a thousand seconds */
+    CHECK_IS(sendq_retry_after_ns(q), 7 * MILLISECOND); /* not in a thousand seconds */
     now_ns += SECOND / 2;
     CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
     CHECK_IS(sendq_sent_bytes(q), 1500);
