@@ -20,6 +20,8 @@ pub const MIN_CHUNK_BYTES: usize = 256;
 const PROBE_BYTES: usize = 256 * 1024 * 1024;
 /// No budget: half the range, so that a sum of two counts never wraps around.
 pub const NO_LIMIT: usize = isize::MAX as usize;
+/// Chunks of other than the usual size that are kept at most: reservations are large here and there.
+const MAX_SPARES: usize = 16;
 /// A pool that has taken this many times what it may keep has seen a burst, which need not come
 /// again: it keeps a 32nd, until it holds less than half of that and needs more.
 const BURST: usize = 8;
@@ -75,9 +77,10 @@ pub struct Pool {
 struct State {
     /// Chunks of `chunk_bytes` that no queue holds.
     free: Stack,
-    /// One of another size, larger than those.
-    spare: Cell<Option<Chunk>>,
-    /// What both take from the system.
+    /// Some of other sizes, larger than those, and how many.
+    spare: Stack,
+    spares: Cell<usize>,
+    /// What all these take from the system.
     kept: Cell<usize>,
     /// `kept` may grow up to this.
     keep_bytes: Cell<usize>,
@@ -211,8 +214,10 @@ impl Pool {
         if bytes <= self.limits.capacity() {
             return self.take();
         }
-        if let Some(chunk) = self.state.with(|state| state.take_spare(bytes)) {
-            return Ok(chunk);
+        match self.state.with(|state| state.take_spare(bytes)) {
+            Ok(chunk) => return Ok(chunk),
+            // Outside the lock: freeing may be a system call.
+            Err(stale) => drop(stale),
         }
         let footprint = bytes.checked_add(HEADER).and_then(Chunk::rounded);
         self.allocate(footprint.ok_or(Errno::NO_MEMORY)?)
@@ -415,7 +420,8 @@ impl State {
     const fn new(limits: &Limits) -> State {
         State {
             free: Stack::new(),
-            spare: Cell::new(None),
+            spare: Stack::new(),
+            spares: Cell::new(0),
             kept: Cell::new(0),
             keep_bytes: Cell::new(limits.keep_bytes),
             allocated: Cell::new(0),
@@ -432,15 +438,40 @@ impl State {
         Some(chunk)
     }
 
-    /// The spare chunk, if it holds `bytes` and not many times as much.
-    fn take_spare(&self, bytes: usize) -> Option<Chunk> {
-        let chunk = self.spare.take()?;
-        if (bytes..=bytes.saturating_mul(4)).contains(&chunk.capacity()) {
-            less(&self.kept, chunk.footprint());
-            return Some(chunk);
+    /// A spare chunk that holds `bytes` and not many times as much. If there is none, the spare ones may
+    /// be of sizes that nobody needs any more: one of them is returned as the error, to be dropped.
+    fn take_spare(&self, bytes: usize) -> std::result::Result<Chunk, Option<Chunk>> {
+        let (passed, mut found) = (Stack::new(), None);
+        while let Some(chunk) = self.spare.pop() {
+            if (bytes..=bytes.saturating_mul(4)).contains(&chunk.capacity()) {
+                found = Some(chunk);
+                break;
+            }
+            passed.push(chunk);
         }
-        self.spare.set(Some(chunk));
-        None
+        while let Some(chunk) = passed.pop() {
+            self.spare.push(chunk);
+        }
+        match found {
+            Some(chunk) => {
+                self.uncount_spare(&chunk);
+                Ok(chunk)
+            }
+            None => Err(self.pop_spare()),
+        }
+    }
+
+    /// The spare chunk that was given last; it counts as allocated no more.
+    fn pop_spare(&self) -> Option<Chunk> {
+        let chunk = self.spare.pop()?;
+        self.uncount_spare(&chunk);
+        less(&self.allocated, chunk.footprint());
+        Some(chunk)
+    }
+
+    fn uncount_spare(&self, chunk: &Chunk) {
+        less(&self.kept, chunk.footprint());
+        less(&self.spares, 1);
     }
 
     /// Keeps `chunk` warm, or returns it when it is one too many or of another size.
@@ -455,22 +486,18 @@ impl State {
         None
     }
 
-    /// `chunk` was not kept: it becomes the spare one, or it, or the one before it, is returned to be
-    /// dropped, and counts no more.
+    /// `chunk` was not kept: it becomes a spare one, or is returned to be dropped, and counts no more.
     fn spare(&self, chunk: Chunk, limits: &Limits) -> Option<Chunk> {
-        let before = self.spare.take();
-        let bytes = before.as_ref().map_or(0, Chunk::footprint);
-        let kept = self.kept.get() - bytes + chunk.footprint();
+        let kept = self.kept.get() + chunk.footprint();
         let is_usual = chunk.capacity() == limits.capacity();
-        let (spare, over) = if is_usual || kept > self.keep_bytes.get() {
-            (before, Some(chunk))
-        } else {
-            self.kept.set(kept);
-            (Some(chunk), before)
-        };
-        self.spare.set(spare);
-        less(&self.allocated, over.as_ref().map_or(0, Chunk::footprint));
-        over
+        if is_usual || kept > self.keep_bytes.get() || self.spares.get() == MAX_SPARES {
+            less(&self.allocated, chunk.footprint());
+            return Some(chunk);
+        }
+        self.kept.set(kept);
+        more(&self.spares, 1);
+        self.spare.push(chunk);
+        None
     }
 
     /// Counts `bytes` of borrowed memory, if there was as much before.
@@ -500,9 +527,11 @@ impl State {
         }
         let in_the_way = Stack::new();
         while self.allocated.get() + pinned > limits.max_bytes - bytes {
-            let chunk = self.spare.take().or_else(|| self.free.pop());
-            let chunk = chunk.expect("what is in use alone is within the budget");
-            less(&self.kept, chunk.footprint());
+            if let Some(chunk) = self.pop_spare() {
+                in_the_way.push(chunk);
+                continue;
+            }
+            let chunk = self.take(limits).expect("what is in use alone is within the budget");
             less(&self.allocated, chunk.footprint());
             in_the_way.push(chunk);
         }
