@@ -45,7 +45,6 @@ typedef struct {
     bool in_turn;    /* one queue after the other; or a step of each by turns */
     bool mallocs;    /* a small allocation for each step */
     bool other_pool; /* a chunk of another pool for each 16 steps */
-    bool open;       /* not so yet (open.c): only with an argument */
     uint32_t flags;
 } burst;
 
@@ -127,7 +126,6 @@ typedef struct {
     size_t each;        /* bytes, copied, borrowed and shared */
     size_t reserves[2]; /* bytes that the first two queues reserve */
     int queues;
-    bool open; /* not so yet: only with an argument */
 } steady;
 
 enum { MOST = 16 };
@@ -210,21 +208,17 @@ static void no_page_faults_after_a_burst(void) {
 }
 
 static const burst bursts[] = {
-    {.name = "in one piece", .step = EACH, .in_turn = true, .open = true},
-    {.name = "in steps", .step = 8192, .in_turn = true, .open = true},
+    {.name = "in one piece", .step = EACH, .in_turn = true},
+    {.name = "in steps", .step = 8192, .in_turn = true},
     {.name = "in steps, by turns", .step = 8192},
     {.name = "thread-safe", .step = 8192, .flags = SENDQ_THREADSAFE},
     {.name = "none kept", .step = 8192, .keep_bytes = 1},
     {.name = "small mallocs between", .step = 8192, .mallocs = true},
-    {.name = "small mallocs, in turn",
-     .step = 8192,
-     .mallocs = true,
-     .in_turn = true,
-     .open = true},
+    {.name = "small mallocs, in turn", .step = 8192, .mallocs = true, .in_turn = true},
     {.name = "another pool between", .step = 8192, .other_pool = true},
     {.name = "another pool, in turn", .step = 8192, .other_pool = true, .in_turn = true},
     {.name = "a byte stays", .step = 8192, .stays = 1},
-    {.name = "a byte stays, in turn", .step = 8192, .stays = 1, .in_turn = true, .open = true},
+    {.name = "a byte stays, in turn", .step = 8192, .stays = 1, .in_turn = true},
     {.name = "a byte stays, all between",
      .step = 8192,
      .stays = 1,
@@ -244,27 +238,22 @@ static const steady loads[] = {
     {{.keep_bytes = 256 * KIB}, .queues = 4, .each = 30 * KIB},
     {{.keep_bytes = 512 * KIB}, .queues = 4, .each = 30 * KIB, .reserves = {100 * KIB}},
     {{.chunk_bytes = 65536}, .queues = 8, .each = 256 * KIB, .reserves = {100 * KIB}},
-    {.queues = 2, .each = 100, .reserves = {100 * KIB, 100 * KIB}, .open = true},
-    {.queues = 2, .each = 100, .reserves = {100 * KIB, 20 * KIB}, .open = true},
+    {.queues = 2, .each = 100, .reserves = {100 * KIB, 100 * KIB}},
+    {.queues = 2, .each = 100, .reserves = {100 * KIB, 20 * KIB}},
 };
 
-int main(int argc, char** argv) {
-    (void)argv;
+int main(void) {
     const char* preload = getenv("LD_PRELOAD");
     if (preload != NULL && strstr(preload, "vgpreload") != NULL) {
         return 77; /* valgrind's memory comes and goes with it */
     }
     memset(bytes, 1, sizeof bytes);
     for (size_t i = 0; i < sizeof loads / sizeof *loads; i++) {
-        if (!loads[i].open || argc > 1) {
-            no_page_faults(&loads[i]);
-        }
+        no_page_faults(&loads[i]);
     }
     no_page_faults_after_a_burst();
     for (size_t i = 0; i < sizeof bursts / sizeof *bursts; i++) {
-        if (!bursts[i].open || argc > 1) {
-            back_to_the_system(&bursts[i]);
-        }
+        back_to_the_system(&bursts[i]);
     }
     return 0;
 }

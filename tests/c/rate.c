@@ -62,7 +62,7 @@ static void obey(uint64_t rate, uint64_t burst, int kind, size_t len, size_t max
         CHECK_IS(hints & ~SENDQ_RESUME, sent < len ? SENDQ_MORE : 0);
         CHECK(sent > before);
         CHECK(max_bytes == 0 || sent - before <= max_bytes);
-        /* To the nanosecond, for each time that tokens were counted (open.c: exactly). */
+        /* To the nanosecond, for each time that tokens were counted (regressions.c: exactly). */
         uint64_t slack = flushes * (rate / SECOND + 1);
         CHECK(sent <= add(add(bucket, earned(rate, now_ns - start)), slack));
         drain(e);

@@ -25,10 +25,11 @@ proptest! {
     fn every_sequence_agrees_with_the_model(
         ops in prop::collection::vec((prop::bool::weighted(0.25), ops::op()), 1..60),
         setting in ops::setting(),
+        grain in prop_oneof![Just(1_usize), Just(100)],
     ) {
         let mut run = run::Run::new(setting);
-        for (second, op) in &ops {
-            run.step(usize::from(*second), op);
+        for (second, op) in ops {
+            run.step(usize::from(second), &op.rounded(grain));
             run.check();
         }
         run.end();

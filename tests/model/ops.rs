@@ -42,6 +42,25 @@ pub enum Op {
     Pass(i64),
 }
 
+impl Op {
+    /// The same with lengths that are multiples of `grain`, so that sums meet the watermarks exactly.
+    pub fn rounded(self, grain: usize) -> Op {
+        let round = |len: usize| len.next_multiple_of(grain);
+        match self {
+            Op::Append(len) => Op::Append(round(len)),
+            Op::Appendv(lengths) => Op::Appendv(lengths.into_iter().map(round).collect()),
+            Op::Ref(len, then) => Op::Ref(round(len), then),
+            Op::Buf(offset, len) => Op::Buf(offset, round(len)),
+            Op::File(len, then) => Op::File(round(len), then),
+            Op::Reserve(len) => Op::Reserve(round(len)),
+            Op::Commit(len) => Op::Commit(round(len)),
+            Op::Flush { budget, answers } => Op::Flush { budget: round(budget), answers },
+            Op::Consume(len) => Op::Consume(round(len)),
+            op => op,
+        }
+    }
+}
+
 /// What all queues and pools of a run are made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
@@ -145,6 +164,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Discard),
         1 => (1..300_u64, 300..600_u64, 600..9000_u64)
             .prop_map(|(low, high, max)| Op::SetWatermarks(low, high, max)),
+        1 => (1..6_u64).prop_map(|mark| Op::SetWatermarks(mark * 100, mark * 100, mark * 100)),
         1 => prop_oneof![
             4 => Just(Op::Close),
             1 => flush(Just(Answer::No(libc::ECONNRESET)).boxed()),

@@ -138,10 +138,6 @@ impl Connection {
         self.producer == Producer::Runs && !self.messages.is_empty() && !self.closed
     }
 
-    pub fn is_scheduled(&self) -> bool {
-        self.pending.is_some() || self.wants_writable || self.timer.is_some()
-    }
-
     /// Some of what waited has left, perhaps: a producer that found no room tries again.
     pub fn look_again(&mut self) {
         if matches!(self.producer, Producer::Refused(at) if self.waiting() < at) {

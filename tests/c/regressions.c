@@ -1,5 +1,4 @@
-/* What is expected, and not so yet: see /work/notes/bugs.md. Built, but not run by CTest; each case
- * runs in a child, because it may hang or crash. Once mended, a case belongs beside its like. */
+/* What was wrong once. Each case runs in a child, because it may hang or crash. */
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -39,6 +38,7 @@ static void rate_is_exceeded(void) {
         now_ns += sendq_retry_after_ns(q);
         CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
         CHECK(sendq_sent_bytes(q) <= 2 + now_ns * 127 / SECOND);
+        CHECK(recv(e.peer, bytes, sizeof bytes, MSG_DONTWAIT) > 0);
     }
 }
 
@@ -137,27 +137,6 @@ static void clock_under_a_lock(void) {
     CHECK(sendq_splice(a, b) >= 0);
 }
 
-static char logged[600];
-
-static void keep_message(void* arg, int level, sendq_t* q, const char* message) {
-    (void)arg, (void)level, (void)q;
-    snprintf(logged, sizeof logged, "%s", message);
-}
-
-/* "bytes lost" are those that were lost with the connection, not those that were rolled back in
- * good order before. */
-static void lost_with_the_connection(void) {
-    sendq_t* q = new_simulated_queue();
-    CHECK_IS(sendq_set_logger(keep_message, NULL, SENDQ_LOG_TRACE), 0);
-    CHECK_IS(sendq_cork(q), 0);
-    CHECK(sendq_append(q, bytes, 777) >= 0);
-    CHECK(sendq_rollback(q) >= 0);
-    CHECK(sendq_append(q, bytes, 100) >= 0);
-    CHECK_IS(sendq_flush(q, -1, 0), -EBADF);
-    fprintf(stderr, "%s\n", logged);
-    CHECK(strstr(logged, "100 bytes lost") != NULL);
-}
-
 static bool passes(void (*run)(void)) {
     fflush(stdout);
     pid_t child = fork();
@@ -184,13 +163,12 @@ int main(void) {
         {"uncorked_and_stuck", uncorked_and_stuck},
         {"logger_frees_in_free", logger_frees_in_free},
         {"clock_under_a_lock", clock_under_a_lock},
-        {"lost_with_the_connection", lost_with_the_connection},
     };
-    int open = 0;
+    int failed = 0;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bool passed = passes(cases[i].run);
-        printf("%-36s %s\n", cases[i].name, passed ? "passes" : "OPEN");
-        open += !passed;
+        printf("%-36s %s\n", cases[i].name, passed ? "passes" : "FAILS");
+        failed += !passed;
     }
-    return open;
+    return failed;
 }
