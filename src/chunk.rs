@@ -193,6 +193,11 @@ impl Stack {
         self.top.set(Some(block));
     }
 
+    /// None is there.
+    pub fn is_empty(&self) -> bool {
+        self.top.get().is_none()
+    }
+
     /// Takes the top one.
     #[inline]
     pub fn pop(&self) -> Option<Chunk> {

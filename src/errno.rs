@@ -21,6 +21,12 @@ impl Errno {
     pub const PIPE: Errno = Errno::known(libc::EPIPE);
     /// The peer broke the connection.
     pub const RESET: Errno = Errno::known(libc::ECONNRESET);
+    /// Not now.
+    pub const AGAIN: Errno = Errno::known(libc::EAGAIN);
+    /// Not what sendq can do.
+    pub const NOT_SUPPORTED: Errno = Errno::known(libc::EOPNOTSUPP);
+    /// The bytes are others.
+    pub const ILLEGAL_SEQUENCE: Errno = Errno::known(libc::EILSEQ);
     /// A signal came first.
     pub const INTERRUPTED: Errno = Errno::known(libc::EINTR);
     /// A flush is under way, or memory is reserved.

@@ -125,7 +125,10 @@ fn go_on<S: Sink>(
 }
 
 /// Makes `attempt`, again when a signal came first. Returns how many bytes it `offered` as well.
-fn offer(offered: usize, mut attempt: impl FnMut() -> Result<usize>) -> (usize, Result<usize>) {
+pub(crate) fn offer(
+    offered: usize,
+    mut attempt: impl FnMut() -> Result<usize>,
+) -> (usize, Result<usize>) {
     let mut outcome = attempt();
     let mut left = MAX_INTERRUPTS - 1;
     while outcome == Err(Errno::INTERRUPTED) && left > 0 {

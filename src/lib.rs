@@ -7,8 +7,10 @@
 //! ```text
 //!   capi/       every extern "C" function, one file per handle
 //!     boundary    NULL, panics, locks: what stands between C and the core
+//!   direct      sends past an empty queue what the caller has in hand
+//!   verify      compares what waits with what another path has sent
 //!   flush       moves bytes from a queue to a sink, under a budget
-//!     sink/       where bytes go: socket
+//!     sink/       where bytes go: a socket, or a comparison
 //!     queue       what waits, in order: append, borrow, reserve, cork, peek, consume
 //!       pressure    watermarks and the hard cap; how fast bytes may leave, and how slowly
 //!       tally       what is counted
@@ -39,6 +41,7 @@
 pub mod capi;
 pub mod chunk;
 pub mod clock;
+pub mod direct;
 pub mod errno;
 pub mod flush;
 pub mod log;
@@ -49,3 +52,4 @@ pub mod segment;
 pub mod sink;
 pub mod stats;
 pub mod tally;
+pub mod verify;

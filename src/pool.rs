@@ -199,6 +199,16 @@ impl Pool {
         }
     }
 
+    /// Warm chunks that hold `bytes` are there, and stay until the next call: this pool is confined.
+    pub fn keeps(&self, bytes: u64) -> bool {
+        let Guard::Confined(state) = &self.state else { return false };
+        let spare = state.spare.take();
+        let odd = spare.as_ref().map_or(0, Chunk::footprint);
+        state.spare.set(spare);
+        let chunks = (state.kept.get() - odd) / self.limits.chunk_bytes;
+        bytes <= chunks as u64 * self.limits.capacity() as u64
+    }
+
     /// One chunk that holds at least `bytes`. Errors as for [`Pool::take`].
     pub fn take_contiguous(&self, bytes: usize) -> Result<Chunk> {
         if bytes <= self.limits.capacity() {

@@ -643,6 +643,53 @@ impl Queue {
         true
     }
 
+    /// As much waits as the high watermark, or more.
+    pub fn is_high(&self) -> bool {
+        self.pressure.is_high()
+    }
+
+    /// Starts sending `total` bytes past the queue, as a flush, if nothing waits or holds them back. They
+    /// will have room here if the sink refuses them: in the chunks that are returned, or in warm ones of
+    /// the pool, where nobody else takes them meanwhile.
+    ///
+    /// Errors as for an append; BUSY also while a flush is under way.
+    pub fn begin_direct(&mut self, pool: &Pool, total: u64) -> Result<Option<Stack>> {
+        self.admit(total)?;
+        if self.flags.any(Flags::FLUSHING) {
+            return Err(Errno::BUSY);
+        }
+        let is_free = self.chain.is_empty() && !self.flags.any(Flags::PACED);
+        if !is_free || self.chain.is_corked() {
+            return Ok(None);
+        }
+        let spare = if pool.keeps(total) { Stack::new() } else { pool.take_many(total as usize)? };
+        self.flags.set(Flags::FLUSHING, true);
+        Ok(Some(spare))
+    }
+
+    /// `taken` of those bytes have left; the `rest`, of `len` bytes, waits.
+    pub fn end_direct<'a>(
+        &mut self,
+        pool: &Pool,
+        spare: Stack,
+        taken: usize,
+        len: usize,
+        rest: impl Iterator<Item = &'a [u8]>,
+    ) {
+        self.sent += taken as u64;
+        let had_to_take = len > 0 && spare.is_empty();
+        let spare = if had_to_take { pool.take_many(len) } else { Ok(spare) };
+        let mut spare = spare.expect("the pool keeps as much");
+        for part in rest {
+            self.write(part, &mut spare);
+        }
+        pool.give_all(spare);
+        if len > 0 {
+            self.rise(pool, len as u64);
+            self.settle(pool);
+        }
+    }
+
     /// Starts a flush, and says how much of what waits it may send.
     ///
     /// BUSY: one is under way. TIMED_OUT: the deadline was over; everything is dropped. A failed queue
@@ -1046,7 +1093,7 @@ impl Queue {
     }
 
     /// Why `len` more bytes may not come, if so.
-    fn admit(&self, len: u64) -> Result<()> {
+    pub(crate) fn admit(&self, len: u64) -> Result<()> {
         match self.refusal() {
             Some(errno) => Err(errno),
             None if self.flags.any(Flags::RESERVED) => Err(Errno::BUSY),

@@ -47,9 +47,11 @@ struct iovec {
     size_t iov_len;
 };
 #else
+#include <sys/types.h>
 #include <sys/uio.h>
 typedef int sendq_fd_t;
 #endif
+struct msghdr;
 
 
 /**
@@ -756,6 +758,42 @@ int sendq_append_buf(sendq_t *q,
                      sendq_buf_t *buf,
                      size_t offset,
                      size_t len);
+
+/**
+ * Stands in for sendmsg(2): the same arguments, the same result, -1 with errno. It takes all bytes of
+ * msg or none. What waits is flushed first. If nothing waits then, it writes straight from the caller's
+ * memory, and copies only what the socket refused; otherwise it copies everything. A thread-safe queue
+ * always copies, and then flushes. What is left waits: see sendq_queued_bytes, and flush when fd is
+ * writable. With sendq_set_rate it sends no faster than that.
+ *
+ * Errors, with nothing taken: EAGAIN: as much waits as the high watermark or more, although a flush was
+ * tried. EOPNOTSUPP: a destination, ancillary data, or a flag other than MSG_DONTWAIT, MSG_NOSIGNAL and
+ * MSG_MORE, which change nothing. EINVAL: q or msg is NULL, or as for sendq_appendv. EPIPE, ENOBUFS,
+ * ENOMEM, EBUSY as for sendq_append; ENOBUFS also when msg is larger than max. Other errors end the
+ * connection, as for sendq_flush.
+ */
+ssize_t sendq_sendmsg(sendq_t *q,
+                      sendq_fd_t fd,
+                      const struct msghdr *msg,
+                      int flags);
+
+/**
+ * Shadow mode, for a path that is to be replaced: the old one sent the first bytes bytes of iov, and
+ * the queue was told the same appends. Were they the next ones here? Yes: they are consumed, as by
+ * sendq_consume. No: -EILSEQ, nothing is consumed, and *mismatch_at is the offset in the stream (of
+ * which sendq_sent_bytes have left) of the first byte that differs, or that the queue does not have.
+ * mismatch_at may be NULL. Parts of files are read and compared, too.
+ *
+ * Hint: SENDQ_RESUME.
+ * -EINVAL: q is NULL, as for sendq_appendv, or iov has fewer bytes. -EBUSY: another thread is flushing
+ * it. Another -errno: the connection has failed with it, or a file cannot be read: see pread(2); -EIO: it
+ * has become shorter.
+ */
+int sendq_verify(sendq_t *q,
+                 const struct iovec *iov,
+                 int iovcnt,
+                 size_t bytes,
+                 uint64_t *mismatch_at);
 
 /**
  * The figures of a queue, as much of them as out_size has room for. Looks at everything that waits: not

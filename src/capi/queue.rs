@@ -9,7 +9,7 @@ use crate::log;
 use crate::pool::Pool;
 use crate::pressure::{Hints, Watermarks};
 use crate::queue::{Queue, Report};
-use crate::segment::{Owner, Piece, Segment};
+use crate::segment::{Owner, Parts, Piece, Segment};
 use crate::sink::socket::Socket;
 use libc::c_int;
 use parking_lot::RawMutex;
@@ -124,7 +124,7 @@ impl sendq_t {
         unsafe { self.pool.as_ref() }
     }
 
-    fn is_shared(&self) -> bool {
+    pub(super) fn is_shared(&self) -> bool {
         self.kind & SHARED != 0
     }
 
@@ -233,12 +233,18 @@ unsafe fn with_told(
 
 /// What a call leaves to be told.
 #[derive(Default)]
-struct Aftermath {
+pub(super) struct Aftermath {
     gone: bool,
     report: Option<Report>,
 }
 
 impl Aftermath {
+    /// [`Aftermath::look`], outside of a loan.
+    #[inline]
+    pub(super) fn look_at(&mut self, q: &sendq_t, failed: bool) {
+        q.lend(|queue, pool| self.look(queue, pool, failed));
+    }
+
     #[inline]
     fn look(&mut self, queue: &mut Queue, pool: &Pool, failed: bool) {
         self.gone = queue.has_gone();
@@ -253,7 +259,7 @@ impl Aftermath {
 /// # Safety
 /// As for [`with`].
 #[inline]
-unsafe fn after(
+pub(super) unsafe fn after(
     q: *const sendq_t,
     call: impl FnOnce(&sendq_t, &mut Aftermath) -> Result<Hints>,
 ) -> c_int {
@@ -564,28 +570,29 @@ unsafe fn append_at_length(q: *const sendq_t, data: *const c_void, len: usize) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_appendv(q: *mut sendq_t, iov: *const Piece, iovcnt: c_int) -> c_int {
     let append = |q: &sendq_t| {
-        let count = usize::try_from(iovcnt).map_err(|_| Errno::INVALID)?;
-        if iov.is_null() && count > 0 {
-            return Err(Errno::INVALID);
-        }
-        // SAFETY: the caller's array of that many.
-        let iov = if count > 0 { unsafe { std::slice::from_raw_parts(iov, count) } } else { &[] };
-        let mut total = 0_usize;
-        for piece in iov {
-            // SAFETY: the caller's memory of that length.
-            unsafe { slice(piece.base().cast(), piece.len()) }?;
-            total = total.checked_add(piece.len()).ok_or(Errno::INVALID)?;
-        }
-        if total > isize::MAX as usize {
-            return Err(Errno::INVALID);
-        }
-        let parts = iov.iter().filter(|piece| piece.len() > 0);
-        // SAFETY: checked above: not NULL, and readable as the caller says.
-        let parts = parts.map(|piece| unsafe { piece.bytes() });
-        q.lend(|queue, pool| queue.append_parts(pool, total, parts))
+        // SAFETY: the caller's array.
+        let parts = unsafe { parts(iov, iovcnt) }?;
+        q.lend(|queue, pool| queue.append_parts(pool, parts.total(), parts.slices(0)))
     };
     // SAFETY: NULL or the caller's live queue.
     unsafe { with(q, append) }
+}
+
+/// The pieces of an iovec array, which stay as they are for the time of a call.
+///
+/// INVALID: a negative number of them, or a NULL that is not empty; as for [`Parts::new`].
+///
+/// # Safety
+/// `iov` is NULL or an array of `iovcnt`, the pieces of which are the caller's memory.
+pub(super) unsafe fn parts<'a>(iov: *const Piece, iovcnt: c_int) -> Result<Parts<'a>> {
+    let count = usize::try_from(iovcnt).map_err(|_| Errno::INVALID)?;
+    if iov.is_null() && count > 0 {
+        return Err(Errno::INVALID);
+    }
+    // SAFETY: the caller's array of that many.
+    let pieces = if count > 0 { unsafe { std::slice::from_raw_parts(iov, count) } } else { &[] };
+    // SAFETY: as the caller says.
+    unsafe { Parts::new(pieces) }
 }
 
 /// Borrows len bytes behind what waits, without copying them. They must stay readable and unchanged
@@ -901,7 +908,7 @@ pub unsafe extern "C" fn sendq_flush(q: *mut sendq_t, fd: sendq_fd_t, max_bytes:
     unsafe {
         after(q, |q, aftermath| {
             let result = flush(q, &mut Socket::new(fd), max_bytes);
-            q.lend(|queue, pool| aftermath.look(queue, pool, result.is_err()));
+            aftermath.look_at(q, result.is_err());
             result
         })
     }

@@ -1,5 +1,6 @@
 //! Where bytes go.
 
+pub mod compare;
 pub mod socket;
 
 use crate::errno::Result;
