@@ -47,7 +47,11 @@ pub fn flush<S: Sink>(queue: &impl Lender, sink: &mut S, max_bytes: usize) -> Re
 
 /// What a flush may send, and what is first. What others append meanwhile waits for the next call: so a
 /// call ends, however fast they are.
-fn begin(queue: &mut Queue, pool: &Pool, max_bytes: usize) -> Result<(usize, Option<Run>)> {
+pub(crate) fn begin(
+    queue: &mut Queue,
+    pool: &Pool,
+    max_bytes: usize,
+) -> Result<(usize, Option<Run>)> {
     let allowed = usize::try_from(queue.begin_flush(pool)?).unwrap_or(usize::MAX);
     let budget = if max_bytes == 0 { allowed } else { allowed.min(max_bytes) };
     Ok((budget, queue.runs().next()))

@@ -8,9 +8,10 @@
 //!   capi/       every extern "C" function, one file per handle
 //!     boundary    NULL, panics, locks: what stands between C and the core
 //!   direct      sends past an empty queue what the caller has in hand
+//!   records     a flush in contiguous records, for TLS
 //!   verify      compares what waits with what another path has sent
 //!   flush       moves bytes from a queue to a sink, under a budget
-//!     sink/       where bytes go: a socket, or a comparison
+//!     sink/       where bytes go: a socket, a host's function, a comparison
 //!     queue       what waits, in order: append, borrow, reserve, cork, peek, consume
 //!       pressure    watermarks and the hard cap; how fast bytes may leave, and how slowly
 //!       tally       what is counted
@@ -48,6 +49,7 @@ pub mod log;
 pub mod pool;
 pub mod pressure;
 pub mod queue;
+pub mod records;
 pub mod segment;
 pub mod sink;
 pub mod stats;

@@ -6,7 +6,7 @@
 
 mod extras;
 
-use crate::chunk::{Census, Chain, SEGMENT, Stack};
+use crate::chunk::{Census, Chain, Chunk, SEGMENT, Stack};
 use crate::errno::{Errno, Result};
 use crate::pool::Pool;
 use crate::pressure::floor::Floor;
@@ -715,6 +715,33 @@ impl Queue {
         Ok(available)
     }
 
+    /// A flush is under way.
+    pub fn is_flushing(&self) -> bool {
+        self.flags.any(Flags::FLUSHING)
+    }
+
+    /// There is room to note what a sink refused. NO_MEMORY.
+    pub fn may_refuse(&mut self) -> Result<()> {
+        self.extras().map(drop)
+    }
+
+    /// The sink, of which [`Queue::end_flush`] said that it is full, has refused the first `len` bytes, and
+    /// wants to be offered the same again.
+    pub fn refused(&mut self, len: usize) {
+        self.extra_mut().into_iter().for_each(|extras| extras.refused = len);
+    }
+
+    /// How many bytes were refused last, if they were; they are contiguous.
+    pub fn last_refused(&self) -> usize {
+        self.extra().map_or(0, |extras| extras.refused)
+    }
+
+    /// The first `len` bytes are in `chunk` now: their owners can be told. Returns where they are.
+    pub fn replace_front(&mut self, pool: &Pool, chunk: Chunk, len: usize) -> Piece {
+        self.untold += self.chain.advance(len as u64, 0, |chunk| pool.give(chunk));
+        self.chain.prepend(chunk, len)
+    }
+
     /// Ends the flush that [`Queue::begin_flush`] started, which called the sink so often; so many of
     /// the calls took less than they were offered. `blocked`: the last of them, and bytes remain.
     #[inline]
@@ -760,6 +787,7 @@ impl Queue {
         if self.is_blocked() {
             self.flags.set(Flags::BLOCKED, false);
             self.blocked_ns = self.blocked_ns.wrapping_add(now);
+            self.extra_mut().into_iter().for_each(|extras| extras.refused = 0);
         }
     }
 
@@ -815,7 +843,7 @@ impl Queue {
 
     /// Drops everything, reserved memory too. For the end of the queue.
     pub fn clear(&mut self, pool: &Pool) {
-        self.flags.set(Flags::RESERVED, false);
+        self.flags.set(Flags::RESERVED | Flags::FLUSHING, false);
         if let Some(chunk) = self.chain.take_lent() {
             pool.give(chunk);
         }

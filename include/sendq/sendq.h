@@ -86,6 +86,17 @@ struct msghdr;
 #define SENDQ_RESUME 16
 
 /**
+ * Flush: bytes remain and the writer goes on once its connection is readable (TLS).
+ */
+#define SENDQ_WANT_READ 32
+
+/**
+ * What a sendq_write_fn returns when it cannot go on before the connection is readable: what OpenSSL calls
+ * SSL_ERROR_WANT_READ.
+ */
+#define SENDQ_WRITE_WANT_READ -4096
+
+/**
  * Levels of sendq_set_logger: a bug in sendq was caught.
  */
 #define SENDQ_LOG_ERROR 1
@@ -269,6 +280,15 @@ typedef struct {
  * -errno: the connection has failed with it. It must not throw: an exception ends the process.
  */
 typedef void (*sendq_release_fn)(void *arg, const void *data, size_t len, int reason);
+
+/**
+ * Takes len bytes at data, for a host with its own way of writing: TLS, say. Returns how many it took, 1
+ * or more; -EAGAIN (or 0): none, it is not writable; SENDQ_WRITE_WANT_READ: none, it goes on when it is
+ * readable; another -errno: the connection has failed. It runs with no lock held, and may call anything
+ * on the same queue; while it runs, sendq_discard and the like give -EBUSY. It must not throw: an
+ * exception ends the process.
+ */
+typedef int64_t (*sendq_write_fn)(void *arg, const void *data, size_t len);
 
 /**
  * The figures of one queue: bytes, counts, and nanoseconds. At any moment copied + borrowed + shared +
@@ -615,6 +635,25 @@ int sendq_commit(sendq_t *q, size_t used);
 int sendq_flush(sendq_t *q,
                 sendq_fd_t fd,
                 size_t max_bytes);
+
+/**
+ * sendq_flush by means of write, which is called with arg until all that waited has left, it takes no
+ * more, or max_bytes are spent (0: no budget). It is given contiguous bytes, at most 16 KiB at once: the
+ * plaintext of one TLS record. Small pieces are gathered into such records, and their owners released
+ * when they are copied; a larger piece comes from where it lies; files are read. When write has taken
+ * nothing, the next call offers it the same bytes at the same address first, even above max_bytes: what
+ * SSL_write(3) wants without SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER. So after that, what waits should not be
+ * discarded if the connection is to go on.
+ *
+ * Hints: as for sendq_flush; SENDQ_WANT_READ in place of SENDQ_BLOCKED, when write asked for it.
+ * -EINVAL: q or write is NULL. -EBUSY: another thread is flushing it, or write called this. -ENOMEM:
+ * nothing happened. -ECANCELED: write has freed q. Another -errno is the end of the connection, with
+ * what write returned (-EIO if it took more than it was given), as for sendq_flush.
+ */
+int sendq_flush_with(sendq_t *q,
+                     sendq_write_fn write,
+                     void *arg,
+                     size_t max_bytes);
 
 /**
  * Fills up to iovcnt entries of iov with what waits, oldest first, and returns how many were filled:

@@ -9,8 +9,10 @@ use crate::log;
 use crate::pool::Pool;
 use crate::pressure::{Hints, Watermarks};
 use crate::queue::{Queue, Report};
+use crate::records::flush_records;
 use crate::segment::{Owner, Parts, Piece, Segment};
 use crate::sink::socket::Socket;
+use crate::sink::writer::{WANT_READ, Writer};
 use libc::c_int;
 use parking_lot::RawMutex;
 use parking_lot::lock_api::RawMutex as _;
@@ -28,6 +30,14 @@ pub const SENDQ_BLOCKED: c_int = 4;
 pub const SENDQ_MORE: c_int = 8;
 /// Flush: fell to the low watermark after having been high. The producer may go on.
 pub const SENDQ_RESUME: c_int = 16;
+
+/// Flush: bytes remain and the writer goes on once its connection is readable (TLS).
+pub const SENDQ_WANT_READ: c_int = 32;
+
+/// What a sendq_write_fn returns when it cannot go on before the connection is readable: what OpenSSL calls
+/// SSL_ERROR_WANT_READ.
+pub const SENDQ_WRITE_WANT_READ: i64 = -4096;
+const _: () = assert!(SENDQ_WRITE_WANT_READ == WANT_READ);
 
 /// Borrowed pieces shorter than this are copied, unless the configuration says otherwise.
 const COPY_BELOW: u32 = 8192;
@@ -912,6 +922,52 @@ pub unsafe extern "C" fn sendq_flush(q: *mut sendq_t, fd: sendq_fd_t, max_bytes:
             result
         })
     }
+}
+
+/// Takes len bytes at data, for a host with its own way of writing: TLS, say. Returns how many it took, 1
+/// or more; -EAGAIN (or 0): none, it is not writable; SENDQ_WRITE_WANT_READ: none, it goes on when it is
+/// readable; another -errno: the connection has failed. It runs with no lock held, and may call anything
+/// on the same queue; while it runs, sendq_discard and the like give -EBUSY. It must not throw: an
+/// exception ends the process.
+pub type sendq_write_fn =
+    Option<unsafe extern "C-unwind" fn(arg: *mut c_void, data: *const c_void, len: usize) -> i64>;
+
+/// sendq_flush by means of write, which is called with arg until all that waited has left, it takes no
+/// more, or max_bytes are spent (0: no budget). It is given contiguous bytes, at most 16 KiB at once: the
+/// plaintext of one TLS record. Small pieces are gathered into such records, and their owners released
+/// when they are copied; a larger piece comes from where it lies; files are read. When write has taken
+/// nothing, the next call offers it the same bytes at the same address first, even above max_bytes: what
+/// SSL_write(3) wants without SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER. So after that, what waits should not be
+/// discarded if the connection is to go on.
+///
+/// Hints: as for sendq_flush; SENDQ_WANT_READ in place of SENDQ_BLOCKED, when write asked for it.
+/// -EINVAL: q or write is NULL. -EBUSY: another thread is flushing it, or write called this. -ENOMEM:
+/// nothing happened. -ECANCELED: write has freed q. Another -errno is the end of the connection, with
+/// what write returned (-EIO if it took more than it was given), as for sendq_flush.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_flush_with(
+    q: *mut sendq_t,
+    write: sendq_write_fn,
+    arg: *mut c_void,
+    max_bytes: usize,
+) -> c_int {
+    let Some(write) = write.filter(|_| !q.is_null()) else {
+        return Errno::INVALID.negated();
+    };
+    let mut result = 0;
+    let flush = |q: *const sendq_t| {
+        // SAFETY: alive while this runs.
+        result = unsafe {
+            after(q, |q, aftermath| {
+                let result = flush_records(q, &mut Writer::new(write, arg), max_bytes);
+                aftermath.look_at(q, result.is_err());
+                result
+            })
+        };
+    };
+    // SAFETY: the caller's live queue.
+    guard_callback(|| unsafe { keeping(q, flush) });
+    result
 }
 
 /// Fills up to iovcnt entries of iov with what waits, oldest first, and returns how many were filled:
