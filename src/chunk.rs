@@ -19,7 +19,7 @@
 
 mod pages;
 
-use crate::segment::{Gone, Kind, Piece, Run, Segment};
+use crate::segment::{Gone, Kind, Owner, Piece, Run, Segment};
 use libc::c_int;
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -694,6 +694,11 @@ impl Chain {
 
     /// What is in it, by walking through all of it.
     pub fn census(&self) -> Census {
+        self.census_of(|_| 1)
+    }
+
+    /// The same, with shared payloads divided among their `holders`.
+    pub fn census_of(&self, mut holders: impl FnMut(&Owner) -> u64) -> Census {
         let (mut census, mut next) = (Census::default(), self.head);
         while let Some(block) = next {
             // SAFETY: the chain owns its blocks.
@@ -707,7 +712,9 @@ impl Chain {
                     Ordering::Equal => header.into,
                     Ordering::Greater => 0,
                 };
-                census.count(segment.kind(), segment.len(), segment.len() - left);
+                let kind = segment.kind();
+                let holders = if kind == Kind::Shared { holders(segment.owner()) } else { 1 };
+                census.count(kind, segment.len() / holders, segment.len() - left);
             }
             next = header.next;
         }

@@ -14,7 +14,7 @@ pub fn report(queue: usize, report: &Report) {
     let Some(errno) = failure else {
         log::warn!(
             queue;
-            "given up while the peer did not read: {lost} bytes lost, {sent} sent, \
+            "given up while the peer did not read: {sent} bytes sent, {lost} not, \
              none for {idle:.3} s"
         );
         return;
@@ -25,10 +25,11 @@ pub fn report(queue: usize, report: &Report) {
         Errno::NOT_RECOVERABLE => log::Level::Error,
         _ => log::Level::Warn,
     };
-    let error = std::io::Error::from_raw_os_error(-errno.negated());
+    // By number: the system's words for it would need memory, which may be what there is none of.
+    let error = -errno.negated();
     log::log!(
         level,
         queue;
-        "connection ended: {error}: {lost} bytes lost, {sent} sent, none for {idle:.3} s"
+        "connection ended, errno {error}: {sent} bytes sent, {lost} not, none for {idle:.3} s"
     );
 }

@@ -20,6 +20,8 @@ pub const MIN_CHUNK_BYTES: usize = 256;
 const PROBE_BYTES: usize = 256 * 1024 * 1024;
 /// No budget: half the range, so that a sum of two counts never wraps around.
 pub const NO_LIMIT: usize = isize::MAX as usize;
+/// Chunks of other than the usual size that are kept at most: reservations are large here and there.
+const MAX_SPARES: usize = 16;
 /// A pool that has taken this many times what it may keep has seen a burst, which need not come
 /// again: it keeps a 32nd, until it holds less than half of that and needs more.
 const BURST: usize = 8;
@@ -63,6 +65,7 @@ pub struct Pool {
     /// In a shared pool: the chunk given last, so that a queue that fills and drains again and again
     /// takes no lock for it. It counts as allocated, not as kept.
     warm: Slot,
+    keeps_warm: bool,
     /// Shared payloads that are charged to this pool. Apart, because the last of their holders may be
     /// any thread, whatever the pool is.
     shared: AtomicUsize,
@@ -74,9 +77,10 @@ pub struct Pool {
 struct State {
     /// Chunks of `chunk_bytes` that no queue holds.
     free: Stack,
-    /// One of another size, larger than those.
-    spare: Cell<Option<Chunk>>,
-    /// What both take from the system.
+    /// Some of other sizes, larger than those, and how many.
+    spare: Stack,
+    spares: Cell<usize>,
+    /// What all these take from the system.
     kept: Cell<usize>,
     /// `kept` may grow up to this.
     keep_bytes: Cell<usize>,
@@ -125,18 +129,24 @@ impl Pool {
     /// A pool for one thread at a time.
     pub const fn confined(limits: Limits, clock: Clock) -> Pool {
         let state = Guard::Confined(State::new(&limits));
-        Pool::new(limits, state, clock)
+        Pool::new(limits, state, false, clock)
     }
 
-    const fn new(limits: Limits, state: Guard, clock: Clock) -> Pool {
+    const fn new(limits: Limits, state: Guard, keeps_warm: bool, clock: Clock) -> Pool {
         let limits = limits.rounded();
-        Pool { limits, state, warm: Slot::new(), shared: AtomicUsize::new(0), clock }
+        Pool { limits, state, warm: Slot::new(), keeps_warm, shared: AtomicUsize::new(0), clock }
     }
 
     /// A pool for any thread.
-    pub const fn shared(limits: Limits, clock: Clock) -> Pool {
+    pub const fn shared(mut limits: Limits, clock: Clock) -> Pool {
+        limits = limits.rounded();
+        // What is in the slot is kept, too.
+        let keeps_warm = limits.keep_bytes >= limits.chunk_bytes;
+        if keeps_warm {
+            limits.keep_bytes -= limits.chunk_bytes;
+        }
         let state = Guard::Shared(Mutex::new(State::new(&limits)));
-        Pool::new(limits, state, clock)
+        Pool::new(limits, state, keeps_warm, clock)
     }
 
     /// Bytes that a chunk of the usual size holds.
@@ -202,10 +212,9 @@ impl Pool {
     /// Warm chunks that hold `bytes` are there, and stay until the next call: this pool is confined.
     pub fn keeps(&self, bytes: u64) -> bool {
         let Guard::Confined(state) = &self.state else { return false };
-        let spare = state.spare.take();
-        let odd = spare.as_ref().map_or(0, Chunk::footprint);
-        state.spare.set(spare);
-        let chunks = (state.kept.get() - odd) / self.limits.chunk_bytes;
+        // Spare ones are no use here, and are not told apart in what is kept.
+        let chunks =
+            if state.spares.get() > 0 { 0 } else { state.kept.get() / self.limits.chunk_bytes };
         bytes <= chunks as u64 * self.limits.capacity() as u64
     }
 
@@ -214,8 +223,10 @@ impl Pool {
         if bytes <= self.limits.capacity() {
             return self.take();
         }
-        if let Some(chunk) = self.state.with(|state| state.take_spare(bytes)) {
-            return Ok(chunk);
+        match self.state.with(|state| state.take_spare(bytes)) {
+            Ok(chunk) => return Ok(chunk),
+            // Outside the lock: freeing may be a system call.
+            Err(stale) => drop(stale),
         }
         let footprint = bytes.checked_add(HEADER).and_then(Chunk::rounded);
         self.allocate(footprint.ok_or(Errno::NO_MEMORY)?)
@@ -283,8 +294,7 @@ impl Pool {
     /// Keeps `chunk` where it costs no lock to take it, or returns it.
     #[inline]
     fn keep_warm(&self, chunk: Chunk) -> Option<Chunk> {
-        let fits = chunk.capacity() == self.limits.capacity();
-        if fits && self.limits.chunk_bytes <= self.limits.keep_bytes {
+        if self.keeps_warm && chunk.capacity() == self.limits.capacity() {
             self.warm.put(chunk)
         } else {
             Some(chunk)
@@ -388,16 +398,21 @@ impl Pool {
     #[cold]
     #[inline(never)]
     fn charge(&self, bytes: usize, count: impl FnOnce(&State)) -> Result<()> {
+        let mut warm = None;
         let in_the_way = self.state.with(|state| {
-            // It gives way like those that are kept.
-            self.warm.take().into_iter().for_each(|chunk| state.add(chunk, &self.limits));
-            let in_the_way = state.make_room(bytes, &self.shared, &self.limits)?;
+            let shared = self.shared.load(Ordering::Relaxed);
+            if state.is_full(bytes, shared, &self.limits) {
+                // It gives way before those that are kept.
+                warm = self.warm.take();
+                less(&state.allocated, warm.as_ref().map_or(0, Chunk::footprint));
+            }
+            let in_the_way = state.make_room(bytes, shared, &self.limits)?;
             count(state);
             state.adapt(self.shared.load(Ordering::Relaxed), &self.limits);
             Ok(in_the_way)
         })?;
         // Outside the lock: freeing may be a system call.
-        drop(in_the_way);
+        drop((in_the_way, warm));
         Ok(())
     }
 }
@@ -414,7 +429,8 @@ impl State {
     const fn new(limits: &Limits) -> State {
         State {
             free: Stack::new(),
-            spare: Cell::new(None),
+            spare: Stack::new(),
+            spares: Cell::new(0),
             kept: Cell::new(0),
             keep_bytes: Cell::new(limits.keep_bytes),
             allocated: Cell::new(0),
@@ -431,15 +447,40 @@ impl State {
         Some(chunk)
     }
 
-    /// The spare chunk, if it holds `bytes` and not many times as much.
-    fn take_spare(&self, bytes: usize) -> Option<Chunk> {
-        let chunk = self.spare.take()?;
-        if (bytes..=bytes.saturating_mul(4)).contains(&chunk.capacity()) {
-            less(&self.kept, chunk.footprint());
-            return Some(chunk);
+    /// A spare chunk that holds `bytes` and not many times as much. If there is none, the spare ones may
+    /// be of sizes that nobody needs any more: one of them is returned as the error, to be dropped.
+    fn take_spare(&self, bytes: usize) -> std::result::Result<Chunk, Option<Chunk>> {
+        let (passed, mut found) = (Stack::new(), None);
+        while let Some(chunk) = self.spare.pop() {
+            if (bytes..=bytes.saturating_mul(4)).contains(&chunk.capacity()) {
+                found = Some(chunk);
+                break;
+            }
+            passed.push(chunk);
         }
-        self.spare.set(Some(chunk));
-        None
+        while let Some(chunk) = passed.pop() {
+            self.spare.push(chunk);
+        }
+        match found {
+            Some(chunk) => {
+                self.uncount_spare(&chunk);
+                Ok(chunk)
+            }
+            None => Err(self.pop_spare()),
+        }
+    }
+
+    /// The spare chunk that was given last; it counts as allocated no more.
+    fn pop_spare(&self) -> Option<Chunk> {
+        let chunk = self.spare.pop()?;
+        self.uncount_spare(&chunk);
+        less(&self.allocated, chunk.footprint());
+        Some(chunk)
+    }
+
+    fn uncount_spare(&self, chunk: &Chunk) {
+        less(&self.kept, chunk.footprint());
+        less(&self.spares, 1);
     }
 
     /// Keeps `chunk` warm, or returns it when it is one too many or of another size.
@@ -454,28 +495,18 @@ impl State {
         None
     }
 
-    /// Keeps `chunk`, one of the usual size, whatever is kept already.
-    fn add(&self, chunk: Chunk, limits: &Limits) {
-        more(&self.kept, limits.chunk_bytes);
-        self.free.push(chunk);
-    }
-
-    /// `chunk` was not kept: it becomes the spare one, or it, or the one before it, is returned to be
-    /// dropped, and counts no more.
+    /// `chunk` was not kept: it becomes a spare one, or is returned to be dropped, and counts no more.
     fn spare(&self, chunk: Chunk, limits: &Limits) -> Option<Chunk> {
-        let before = self.spare.take();
-        let bytes = before.as_ref().map_or(0, Chunk::footprint);
-        let kept = self.kept.get() - bytes + chunk.footprint();
+        let kept = self.kept.get() + chunk.footprint();
         let is_usual = chunk.capacity() == limits.capacity();
-        let (spare, over) = if is_usual || kept > self.keep_bytes.get() {
-            (before, Some(chunk))
-        } else {
-            self.kept.set(kept);
-            (Some(chunk), before)
-        };
-        self.spare.set(spare);
-        less(&self.allocated, over.as_ref().map_or(0, Chunk::footprint));
-        over
+        if is_usual || kept > self.keep_bytes.get() || self.spares.get() == MAX_SPARES {
+            less(&self.allocated, chunk.footprint());
+            return Some(chunk);
+        }
+        self.kept.set(kept);
+        more(&self.spares, 1);
+        self.spare.push(chunk);
+        None
     }
 
     /// Counts `bytes` of borrowed memory, if there was as much before.
@@ -490,19 +521,26 @@ impl State {
         true
     }
 
+    /// `bytes` more are over the budget, if what is kept stays.
+    fn is_full(&self, bytes: usize, shared: usize, limits: &Limits) -> bool {
+        self.allocated.get() + self.pinned.get() + shared > limits.max_bytes.saturating_sub(bytes)
+    }
+
     /// Makes room for `bytes` within the budget. Kept chunks that are in their way count no more, and
     /// are returned to be dropped.
-    fn make_room(&self, bytes: usize, shared: &AtomicUsize, limits: &Limits) -> Result<Stack> {
-        let pinned = self.pinned.get() + shared.load(Ordering::Relaxed);
+    fn make_room(&self, bytes: usize, shared: usize, limits: &Limits) -> Result<Stack> {
+        let pinned = self.pinned.get() + shared;
         let in_use = self.allocated.get() - self.kept.get() + pinned;
         if in_use.checked_add(bytes).is_none_or(|sum| sum > limits.max_bytes) {
             return Err(Errno::NO_BUFFERS);
         }
         let in_the_way = Stack::new();
         while self.allocated.get() + pinned > limits.max_bytes - bytes {
-            let chunk = self.spare.take().or_else(|| self.free.pop());
-            let chunk = chunk.expect("what is in use alone is within the budget");
-            less(&self.kept, chunk.footprint());
+            if let Some(chunk) = self.pop_spare() {
+                in_the_way.push(chunk);
+                continue;
+            }
+            let chunk = self.take(limits).expect("what is in use alone is within the budget");
             less(&self.allocated, chunk.footprint());
             in_the_way.push(chunk);
         }

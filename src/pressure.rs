@@ -125,6 +125,11 @@ impl Pressure {
         len <= self.max.saturating_sub(self.waiting)
     }
 
+    /// `len` bytes are within the cap, whatever waits.
+    pub fn admits_in_all(&self, len: u64) -> bool {
+        len <= self.max
+    }
+
     /// `len` more bytes stay below the high watermark, and with it below the cap: nothing to tell.
     #[inline]
     pub fn stays_low(&self, len: u64) -> bool {

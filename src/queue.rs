@@ -12,7 +12,7 @@ use crate::pool::Pool;
 use crate::pressure::floor::Floor;
 use crate::pressure::rate::Rate;
 use crate::pressure::{Hints, Pressure, Watermarks};
-use crate::segment::{Gone, Kind, NO_FD, Piece, Run, Segment};
+use crate::segment::{Gone, Kind, NO_FD, Owner, Piece, Run, Segment};
 use crate::tally::{Count, Tally};
 use extras::{Boxed, Extras};
 
@@ -45,6 +45,9 @@ pub struct Queue {
     /// The socket of the last flush, or NO_FD: for whoever asks the kernel about it.
     pub socket: i32,
 }
+
+/// So many marks are free: the memory of others counts against the cap, which they do not.
+const FREE_MARKS: u32 = 64;
 
 /// What stands against the short ways.
 #[derive(Clone, Copy)]
@@ -82,7 +85,7 @@ impl Flags {
 pub struct Report {
     /// What ended it, or None: the host gave up what was blocked.
     pub failure: Option<Errno>,
-    /// Bytes that were dropped with it, or are about to be.
+    /// Bytes that were dropped, ever, or are about to be.
     pub lost: u64,
     /// Bytes that left, ever.
     pub sent: u64,
@@ -142,6 +145,12 @@ impl Queue {
         self.chain.census()
     }
 
+    /// The memory that would be free if this queue were not: its own, what it borrows, and its part of the
+    /// payloads that it shares with other `holders`.
+    pub fn weight(&self, holders: impl FnMut(&Owner) -> u64) -> u64 {
+        self.chain.census_of(holders).held()
+    }
+
     /// When bytes last left and others stayed, or when bytes last began to wait.
     pub fn progress(&self) -> u64 {
         self.progress
@@ -159,23 +168,26 @@ impl Queue {
 
     /// How long none of what waits has left, or, below a floor, how long it has been too slow.
     pub fn stalled_ns(&self, now: u64) -> u64 {
-        if self.waiting() == 0 {
+        // What is only held back, nobody could take.
+        if self.available() == 0 {
             return 0;
         }
         let floor = self.extra().and_then(|extras| extras.floor);
-        let slow = floor.and_then(|floor| floor.slow_for(now));
+        let slow = floor.and_then(|floor| floor.slow_for(now, self.sent));
         slow.unwrap_or(0).max(now.saturating_sub(self.progress))
     }
 
     /// How long until a flush does something though the sink stays as it is: until the rate lets go
-    /// of bytes, or the deadline is over. 0: it does something now, or there is no such time.
+    /// of bytes, or the deadline is over. 0: it does something now, or there is no such time. A deadline is
+    /// never 0, also when it is over: whoever waits for the sink would take it for none.
     pub fn retry_after_ns(&self, now: u64) -> u64 {
         let Some(extras) = self.extra().filter(|_| self.waiting() > 0) else {
             return 0;
         };
-        let left = extras.deadline.map(|deadline| deadline.saturating_sub(now));
+        let left = extras.deadline.map(|deadline| deadline.saturating_sub(now).max(1));
+        let available = self.available();
         let held_back = match extras.rate {
-            Some(rate) if !self.is_blocked() => Some(rate.wait(self.available(), now)),
+            Some(rate) if available > 0 && !self.is_blocked() => Some(rate.wait(available, now)),
             _ => None,
         };
         [left, held_back].into_iter().flatten().min().unwrap_or(0)
@@ -269,6 +281,9 @@ impl Queue {
     #[inline]
     pub fn append_segment(&mut self, pool: &Pool, segment: Segment) -> Result<Hints> {
         self.admit(segment.len())?;
+        if segment.len() == 0 && self.has_many_marks() {
+            return Err(Errno::NO_BUFFERS);
+        }
         let chunk = if self.chain.room() < SEGMENT { Some(pool.take()?) } else { None };
         if let Err(errno) = pool.pin(segment.pins()) {
             chunk.into_iter().for_each(|chunk| pool.give(chunk));
@@ -330,6 +345,12 @@ impl Queue {
             Kind::Shared => Count::Shared,
             Kind::File => Count::File,
         }
+    }
+
+    /// Segments take more memory than may wait here. A few always may.
+    fn has_many_marks(&self) -> bool {
+        let bytes = u64::from(self.segments) * SEGMENT as u64;
+        self.segments >= FREE_MARKS && !self.pressure.admits_in_all(bytes)
     }
 
     /// Writes `segment` behind what waits: there is room for it.
@@ -484,7 +505,8 @@ impl Queue {
         let memory = if len <= self.chain.room() {
             self.chain.spare()
         } else {
-            self.chain.lend(pool.take_contiguous(len)?)
+            let chunk = pool.take_contiguous(len)?;
+            self.chain.lend(chunk)
         };
         self.chain.seal();
         self.flags.set(Flags::RESERVED, true);
@@ -777,16 +799,16 @@ impl Queue {
         self.unblock(now);
         let sent = self.sent;
         if let Some(extras) = self.extra_mut() {
-            extras.rate.as_mut().into_iter().for_each(|rate| rate.spend(len));
-            extras.floor.as_mut().into_iter().for_each(|floor| floor.progress(now, sent));
+            extras.rate.as_mut().into_iter().for_each(|rate| rate.spend(len, now));
+            extras.floor.as_mut().into_iter().for_each(|floor| floor.progress(now, sent, len));
         }
     }
 
     /// The sink is no longer full, or it matters no longer.
     fn unblock(&mut self, now: u64) {
         if self.is_blocked() {
+            self.blocked_ns = self.blocked_ns(now);
             self.flags.set(Flags::BLOCKED, false);
-            self.blocked_ns = self.blocked_ns.wrapping_add(now);
             self.extra_mut().into_iter().for_each(|extras| extras.refused = 0);
         }
     }
@@ -865,7 +887,10 @@ impl Queue {
     /// What there is to say when the host is about to give up what waits: nothing, unless the sink was
     /// full.
     pub fn report_giving_up(&mut self, pool: &Pool) -> Option<Report> {
-        self.is_blocked().then(|| self.report(pool, None, self.waiting()))
+        self.is_blocked().then(|| {
+            let lost = self.count(Count::Discarded) + self.waiting();
+            self.report(pool, None, lost)
+        })
     }
 
     fn report(&self, pool: &Pool, failure: Option<Errno>, lost: u64) -> Report {
@@ -928,6 +953,8 @@ impl Queue {
         }
         if idle {
             self.untold += self.chain.advance(0, 0, |chunk| pool.give(chunk));
+            // Until now nobody could take it.
+            self.start_waiting(pool);
         }
         self.settle(pool);
         Ok(if idle && self.waiting() > 0 { Hints::WAKE } else { Hints::NONE })
@@ -1003,17 +1030,18 @@ impl Queue {
     }
 
     /// Other watermarks from now on. What waits stays, also above a new cap.
-    /// HIGH at or over the new mark, RESUME when the new low mark ends a time of being high.
+    /// HIGH at or over the new mark, else RESUME when the new low mark ends a time of being high.
     ///
     /// NO_MEMORY: a low watermark of its own has no room; nothing changed.
     pub fn set_watermarks(&mut self, marks: Watermarks) -> Result<Hints> {
         self.set_low(marks)?;
         self.pressure.set_watermarks(marks);
-        let high = self.pressure.is_high();
-        if high {
-            self.flags.set(Flags::HIGH, true);
+        if !self.pressure.is_high() {
+            return Ok(self.resume());
         }
-        Ok(Hints::HIGH.when(high) | self.resume())
+        // Where low is high, both would be true. Who pauses last would hear of no RESUME any more.
+        self.flags.set(Flags::HIGH, true);
+        Ok(Hints::HIGH)
     }
 
     fn set_low(&mut self, marks: Watermarks) -> Result<()> {
@@ -1027,7 +1055,12 @@ impl Queue {
     /// No faster than `per_second` from now on; 0: as fast as the sink. NO_MEMORY.
     pub fn set_rate(&mut self, pool: &Pool, per_second: u64, burst: u64) -> Result<()> {
         self.pace(|extras| {
-            extras.rate = (per_second > 0).then(|| Rate::new(per_second, burst, pool.now()));
+            let now = pool.now();
+            match &mut extras.rate {
+                _ if per_second == 0 => extras.rate = None,
+                Some(rate) => rate.change(per_second, burst, now),
+                none => *none = Some(Rate::new(per_second, burst, now)),
+            }
         })
     }
 

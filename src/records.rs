@@ -35,7 +35,13 @@ pub fn flush_records<S: Sink>(
     loop {
         let piece = match next(queue, budget) {
             Ok(piece) => piece,
-            Err(errno) => return queue.lend(|queue, pool| fail(queue, pool, errno)),
+            // What left before counts; the next call meets the error again.
+            Err(errno) if errno.is_transient() && sink.calls() > calls_before => {
+                let calls = sink.calls() - calls_before;
+                queue.lend(|queue, pool| queue.end_flush(pool, calls, shorts, false));
+                return Ok(hints | Hints::MORE);
+            }
+            Err(errno) => return queue.lend(|queue, pool| give_up(queue, pool, errno)),
         };
         let (offered, outcome) = match piece {
             Some(piece) => offer(piece.len(), || sink.write(&[piece])),
@@ -80,6 +86,12 @@ pub fn flush_records<S: Sink>(
             return result;
         }
     }
+}
+
+/// Without memory for a record, nothing is lost; a file that cannot be read is the end.
+fn give_up(queue: &mut Queue, pool: &Pool, errno: Errno) -> Result<Hints> {
+    queue.end_flush(pool, 0, 0, false);
+    if errno.is_transient() { Err(errno) } else { fail(queue, pool, errno) }
 }
 
 fn fail(queue: &mut Queue, pool: &Pool, errno: Errno) -> Result<Hints> {

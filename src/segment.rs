@@ -190,6 +190,11 @@ impl Segment {
         Segment { place: 0, len: 0, owner, fd: BORROWED }
     }
 
+    /// Who is told.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
     /// Whose its bytes are.
     #[inline]
     pub fn kind(&self) -> Kind {

@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
-    /// Bytes appended by copying, ever; those of sendq_sendmsg and of a splice too.
+    /// Bytes appended by copying, ever. What is spliced counts as what it is.
     pub copied: u64,
     /// Bytes appended by sendq_append_ref without being copied, ever.
     pub borrowed: u64,
@@ -48,8 +48,8 @@ pub struct Stats {
     /// sendq_stalled_ns.
     pub stalled_ns: u64,
     /// Bytes that the peer's side has acknowledged: what left, without what is in the send buffer of
-    /// the socket of the last flush (SIOCOUTQ, tcp(7)), if that is open still. 0 where it cannot be
-    /// told.
+    /// the socket of the last flush (SIOCOUTQ, tcp(7)). True as long as that is open, and all that left went
+    /// there: not after a splice. 0 where it cannot be told.
     pub acked: u64,
 }
 

@@ -22,7 +22,25 @@
  *
  * Threads. A queue or pool serves one thread at a time, unless it was made with SENDQ_THREADSAFE:
  * then any thread may append and ask, while one at a time flushes. No lock is held during a system
- * call. Different queues of one thread-safe pool are independent.
+ * call. Different queues of one thread-safe pool are independent. After a fork, the child may use what
+ * no other thread was using at that moment.
+ *
+ * In an event loop, for each connection that has something to send:
+ *
+ *     int r = sendq_flush(q, fd, 1 << 20);
+ *     watch_for_writable(c, r > 0 && (r & SENDQ_BLOCKED));
+ *     if (r < 0) {
+ *         drop(c);                                      sendq_free, close
+ *     } else if (r & (SENDQ_BLOCKED | SENDQ_MORE)) {
+ *         uint64_t wait = sendq_retry_after_ns(q);
+ *         if (wait > 0)
+ *             call_again_in(c, wait);                   a rate, or a deadline
+ *         else if (r & SENDQ_MORE)
+ *             call_again_next_turn(c);
+ *     }
+ *
+ * and a timer, since nothing happens on a connection that is stuck, that drops those for which
+ * sendq_stalled_ns is too much.
  *
  * This file is generated (build.rs); edit src/capi instead. */
 
@@ -138,7 +156,8 @@ typedef struct sendq_t sendq_t;
 
 /**
  * A monotonic clock: nanoseconds since whenever. It may be called by any call on the pool's queues,
- * with no lock held. Should it jump back, time stands still until it has caught up. It must not throw.
+ * with no lock held, so it must not call these itself. Should it jump back, time stands still until it
+ * has caught up. It must not throw.
  */
 typedef uint64_t (*sendq_now_fn)(void *arg);
 
@@ -274,8 +293,10 @@ typedef struct {
 
 /**
  * Tells the owner of borrowed memory, or of a file, that sendq needs it no more: exactly once, on the
- * thread whose call caused it, with no lock held. It may call anything on the same queue, sendq_free
- * included. arg, data and len are those of the append (data is NULL for a file or a notification).
+ * thread whose call caused it, before that call returns, with no lock held. It may call anything on the
+ * same queue, sendq_free included; who is to be told because of such a call is told after it has
+ * returned, so that the stack does not grow. When two threads take turns in flushing a thread-safe
+ * queue, either may tell what the other has sent. arg, data and len are those of the append (data is NULL for a file or a notification).
  * reason is 0: the bytes have left or were copied; -ECANCELED: discarded by the host; another
  * -errno: the connection has failed with it. It must not throw: an exception ends the process.
  */
@@ -296,7 +317,7 @@ typedef int64_t (*sendq_write_fn)(void *arg, const void *data, size_t len);
  */
 typedef struct {
     /**
-     * Bytes appended by copying, ever; those of sendq_sendmsg and of a splice too.
+     * Bytes appended by copying, ever. What is spliced counts as what it is.
      */
     uint64_t copied;
     /**
@@ -367,8 +388,8 @@ typedef struct {
     uint64_t stalled_ns;
     /**
      * Bytes that the peer's side has acknowledged: what left, without what is in the send buffer of
-     * the socket of the last flush (SIOCOUTQ, tcp(7)), if that is open still. 0 where it cannot be
-     * told.
+     * the socket of the last flush (SIOCOUTQ, tcp(7)). True as long as that is open, and all that left went
+     * there: not after a splice. 0 where it cannot be told.
      */
     uint64_t acked;
 } sendq_stats_t;
@@ -423,12 +444,13 @@ int sendq_pool_stats(const sendq_pool_t *pool, sendq_pool_stats_t *out, size_t o
 
 /**
  * Finds the queues that hold the most: chunks of the pool, and memory that they borrow or share. Fills
- * out with n of them, the heaviest first, and returns how many there are of those; queues that hold
- * nothing are none. So a host that is over its budget can drop the few that cause it. Looks at
- * everything that waits: not for every append.
+ * out with n of them at most, the heaviest first, and returns how many it filled in; queues that hold
+ * nothing are left out. A shared buffer weighs in each queue its part among all who hold it. So a host
+ * that is over its budget can drop the few that cause it. Looks at everything that waits: not for every
+ * append.
  *
  * In a thread-safe pool, queues that are not thread-safe are left out: only their own threads may
- * look at them.
+ * look at them. And another thread may free what this has found: the host has to prevent that.
  * -EINVAL: pool is NULL, or out is and n is not 0. -ENOMEM.
  */
 int sendq_pool_heaviest(const sendq_pool_t *pool,
@@ -451,13 +473,13 @@ int sendq_new(sendq_pool_t *pool,
 /**
  * Ends the queue: what waits is discarded and released, all memory goes back to the pool. No other
  * thread may be using it. To send what waits first: sendq_close, and flush until nothing waits.
- * A callback of the queue may free it. NULL: nothing.
+ * A callback of the queue may free it, and even again when it is told of that. NULL: nothing.
  */
 void sendq_free(sendq_t *q);
 
 /**
  * No more appends: they give -EPIPE. What waits is still flushed: when a flush gives no hint, all of it
- * has left. A success also on a queue that is closed or has failed.
+ * has left, but for what is corked, which goes on waiting for sendq_uncork. A success also on a queue that is closed or has failed.
  *
  * -EINVAL: q is NULL.
  */
@@ -498,8 +520,9 @@ void *sendq_user(const sendq_t *q);
  *
  * Hints: SENDQ_WAKE, SENDQ_HIGH.
  * -EINVAL: q is NULL, data is NULL, or len is more than an object can have.
- * -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget. -ENOMEM.
- * -EBUSY: memory is reserved, sendq_commit comes first.
+ * -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget: try again when some of what
+ * waits has left, here or, for the budget, in any queue of the pool. -ENOMEM. -EBUSY: memory is
+ * reserved, sendq_commit comes first.
  * Another -errno: the connection has failed with it (sendq_error).
  */
 int sendq_append(sendq_t *q,
@@ -548,20 +571,22 @@ int sendq_append_file(sendq_t *q,
                       void *arg);
 
 /**
- * Calls fn with arg, NULL and 0 once all that waits now has left; at once if nothing waits, unless the
+ * Calls function with arg, NULL and 0 once all that waits now has left; at once if nothing waits, unless the
  * queue is corked: then the notification is held back with the rest.
  *
- * Errors as for sendq_append; -EINVAL also for a NULL fn. On failure fn is never called.
+ * Errors as for sendq_append; -EINVAL also for a NULL function. -ENOBUFS also when more than 64 segments
+ * wait which take more memory than max. On failure function is never called.
  */
 int sendq_notify(sendq_t *q,
-                 sendq_release_fn release,
+                 sendq_release_fn function,
                  void *arg);
 
 /**
  * Moves all that waits in from behind what waits in to, without copying it (up to 1 KiB is copied,
  * so that many small messages share memory). from is empty then, and can be used on; its bytes count
- * as having left it. The queues may have different pools: the memory counts against to's from then
- * on. Splicing from an empty queue is a success.
+ * as having left it. Who paused its producer lets that go on: no SENDQ_RESUME says so. The queues may
+ * have different pools: the memory counts against to's from then on. Splicing from an empty queue is a
+ * success.
  *
  * Hints of to: SENDQ_WAKE, SENDQ_HIGH.
  * -EINVAL: a queue is NULL, both are the same, or only one of them is thread-safe. -EPIPE, -ENOBUFS,
@@ -574,7 +599,8 @@ int sendq_splice(sendq_t *to,
 
 /**
  * What is appended from here on is held back: it waits and counts against every limit, but no flush
- * sees it, until sendq_uncork lets it go or sendq_rollback takes it back.
+ * sees it, until sendq_uncork lets it go or sendq_rollback takes it back. It is the queue that is corked:
+ * in a thread-safe one, what other threads append is held back, and taken back, as well.
  *
  * -EINVAL: q is NULL. -EALREADY: it is corked. -EPIPE: closed. -EBUSY: memory is reserved.
  * Another -errno: the connection has failed with it.
@@ -628,7 +654,7 @@ int sendq_commit(sendq_t *q, size_t used);
  * it is writable. SENDQ_MORE: flush again soon. SENDQ_RESUME: what waits has fallen to low.
  * -EINVAL: q is NULL. -EBUSY: another thread is flushing it; nothing happened.
  * Another -errno is the end of the connection, such as -EPIPE or -ECONNRESET (the peer is gone),
- * -EBADF (fd is closed), -ENOTSOCK (fd is a file or a pipe): everything that waits has been
+ * -EBADF (fd is closed), -ENOTSOCK (fd is no socket): everything that waits has been
  * discarded when the call returns, and later appends and flushes give the same error. A socket that
  * is not connected gives -EPIPE or -ENOTCONN. See send(2).
  */
@@ -690,8 +716,8 @@ uint64_t sendq_queued_bytes(const sendq_t *q);
 uint64_t sendq_sent_bytes(const sendq_t *q);
 
 /**
- * Nanoseconds since the last byte left while bytes waited, by the pool's clock. 0 if none wait, or for
- * NULL. It measures what leaves, not how much waits, and needs no flush to grow: a host looks at it from
+ * Nanoseconds since the last byte left while bytes waited, by the pool's clock. 0 if none wait, or only
+ * corked ones, and for NULL. It measures what leaves, not how much waits, and needs no flush to grow: a host looks at it from
  * a timer, and drops the connections that are stuck. With sendq_set_min_rate, a connection that has
  * been too slow for longer counts as stalled for that long.
  */
@@ -699,7 +725,7 @@ uint64_t sendq_stalled_ns(const sendq_t *q);
 
 /**
  * No faster than bytes_per_second from now on; 0: as fast as the socket. Up to burst bytes may leave
- * at once after a pause; 0: what comes in a second. Flushes that it holds back give SENDQ_MORE:
+ * at once after a pause; 0: what comes in a second. A new rate does not fill the bucket again. Flushes that it holds back give SENDQ_MORE:
  * sendq_retry_after_ns says when the next makes sense. What the host sends by itself (sendq_consume)
  * counts, but is not held back.
  *
@@ -711,10 +737,15 @@ int sendq_set_rate(sendq_t *q,
 
 /**
  * Slower counts as stalled: when fewer than bytes_per_second times the window have left in window_ns
- * nanoseconds, while bytes waited all the time, sendq_stalled_ns goes on from the beginning of that
- * window, until as much has left. So a client that takes a byte a minute is judged like one that takes
- * none: set, say, 1000 bytes a second over 10 s, and drop who is stalled for more than 30 s. The limit
- * should not be below the window. 0: no such floor.
+ * nanoseconds, while bytes waited all the time, sendq_stalled_ns counts from the beginning of that
+ * window, until a window comes in which as much has left. So a client that takes a byte a minute is
+ * judged like one that takes none: set, say, 1000 bytes a second over 10 s, and drop who is stalled for
+ * more than 30 s. The limit should not be below the window. 0: no such floor.
+ *
+ * What leaves is what the socket takes, and a socket that was full is writable again only when a good
+ * part of its send buffer is free: with a buffer of megabytes, a slow reader seems to stand still for
+ * long. So choose the window by SO_SNDBUF (socket(7)), or set that; and set no floor above the rate of
+ * sendq_set_rate.
  *
  * -EINVAL: q is NULL, or the window is 0 and bytes_per_second is not. -ENOMEM: nothing is changed.
  */
@@ -725,7 +756,8 @@ int sendq_set_min_rate(sendq_t *q,
 /**
  * In how many nanoseconds a flush does something although the socket does not become writable: when
  * the rate (sendq_set_rate) lets go of enough to be worth a call, or the time of sendq_close_within is
- * over. For the host's timer. 0: at once, or there is nothing to wait for; 0 for NULL.
+ * over. For the host's timer. 0 after SENDQ_MORE: at once; 0 after SENDQ_BLOCKED: there is nothing to wait
+ * for but the socket. 0 for NULL.
  */
 uint64_t sendq_retry_after_ns(const sendq_t *q);
 
@@ -739,9 +771,10 @@ int sendq_error(const sendq_t *q);
  * Other watermarks from now on, with 0 for the defaults (see sendq_config_t). What waits stays,
  * also above a new max.
  *
- * Hints: SENDQ_HIGH, when as much waits as the new high or more; SENDQ_RESUME, when what waits is at or
- * below the new low after having been high.
- * -EINVAL: q is NULL, low above high, or high above max; nothing is changed.
+ * Hints: SENDQ_HIGH, when as much waits as the new high or more; else SENDQ_RESUME, when what waits is at
+ * or below the new low after having been high.
+ * -EINVAL: q is NULL, low above high, or high above max. -ENOMEM: a low that is not a half of high has
+ * no room. Then nothing is changed.
  */
 int sendq_set_watermarks(sendq_t *q,
                          uint64_t low,
@@ -752,7 +785,8 @@ int sendq_set_watermarks(sendq_t *q,
  * Makes a payload that many queues can send, by copying len bytes. It counts against the budget of
  * pool, once, however many queues it waits in, until it is gone; NULL: the process's own pool. *out
  * holds it; give it to sendq_buf_unref when no more appends are to come: the queues keep it while they
- * need it. It keeps the pool alive.
+ * need it. It keeps the pool alive. Made by a thread that may use the pool; after that any thread may
+ * use it.
  *
  * -EINVAL: out or data is NULL, or len is 0 or more than an object can have. -ENOBUFS: over the pool's
  * budget. -ENOMEM. On failure *out is NULL.
@@ -862,7 +896,7 @@ int sendq_stats_json(const sendq_t *q,
                      size_t size);
 
 /**
- * Has fn told, with arg, what sendq logs up to max_level (SENDQ_LOG_ERROR to SENDQ_LOG_TRACE): how
+ * Has function told, with arg, what sendq logs up to max_level (SENDQ_LOG_ERROR to SENDQ_LOG_TRACE): how
  * connections ended, once each, with figures. Nothing is logged for what goes well. One function per
  * process: another takes its place, and NULL, or a max_level of 0, ends it. A call of the old one that
  * is under way on another thread may still go on when this returns.

@@ -8,7 +8,8 @@
 //
 // sendq.h is the manual. What is written here is what C++ adds to it.
 //
-// Errors. Nothing throws, except or_throw(), which is not there with -fno-exceptions.
+// Errors. Nothing throws, except or_throw(), which is not there with -fno-exceptions, and
+// stats_json() when there is no memory for its string.
 //
 // Ownership. An append that takes an owner or a callable keeps it until sendq needs the memory no
 // more, and destroys it then, once. After an append that failed the caller has it back as it was:
@@ -32,7 +33,9 @@
 
 #include <sendq/sendq.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
@@ -68,7 +71,8 @@ class hints {
     constexpr bool blocked() const noexcept { return (bits_ & SENDQ_BLOCKED) != 0; }
     /// Of flush: bytes remain and the budget of the call is spent. Call again soon.
     constexpr bool more() const noexcept { return (bits_ & SENDQ_MORE) != 0; }
-    /// Fell to the low watermark after having been high. The producer may go on.
+    /// Fell to the low watermark after having been high, or after an append gave ENOBUFS. The
+    /// producer may go on.
     constexpr bool resume() const noexcept { return (bits_ & SENDQ_RESUME) != 0; }
     /// All of them, as in sendq.h. 0: nothing is left to do.
     constexpr int bits() const noexcept { return bits_; }
@@ -333,6 +337,30 @@ int lend_told(F&& told, std::string_view view, Append append) noexcept {
     }
 }
 
+// Times are std::chrono::nanoseconds here, which have a sign and one bit less. What does not fit
+// becomes the nearest that does.
+
+inline std::chrono::nanoseconds from_ns(std::uint64_t ns) noexcept {
+    constexpr auto most = std::chrono::nanoseconds::max().count();
+    return std::chrono::nanoseconds(ns < static_cast<std::uint64_t>(most)
+                                        ? static_cast<std::chrono::nanoseconds::rep>(ns)
+                                        : most);
+}
+
+inline std::uint64_t to_ns(std::chrono::nanoseconds time) noexcept {
+    return time.count() < 0 ? 0 : static_cast<std::uint64_t>(time.count());
+}
+
+template <class Rep, class Period>
+std::uint64_t to_ns(std::chrono::duration<Rep, Period> time) noexcept {
+    return to_ns(std::chrono::duration_cast<std::chrono::nanoseconds>(time));
+}
+
+template <class Clock, class Duration>
+std::uint64_t to_ns(std::chrono::time_point<Clock, Duration> time) noexcept {
+    return to_ns(time.time_since_epoch());
+}
+
 /// To keep a shorter string costs more than to copy it.
 constexpr std::size_t keep_string_from = 256;
 
@@ -341,6 +369,24 @@ constexpr std::size_t keep_string_from = 256;
 /// How a pool is made: the fields of sendq_pool_config_t, which are 0, that is default, until set.
 struct pool_config : sendq_pool_config_t {
     pool_config() noexcept : sendq_pool_config_t() { size = sizeof(sendq_pool_config_t); }
+
+    /// The pool's queues read the time from Clock, such as std::chrono::steady_clock.
+    template <class Clock>
+    void set_clock() noexcept {
+        static_assert(noexcept(Clock::now()), "it is called by C, and must be noexcept");
+        now = [](void*) noexcept { return detail::to_ns(Clock::now()); };
+        now_arg = nullptr;
+    }
+
+    /// The same from an object that is called as clock(), and gives a duration or a time_point: for
+    /// tests and simulations. It is kept by reference, and must outlive the pool and its queues. It
+    /// must be noexcept, and thread-safe if they are.
+    template <class F>
+    void set_clock(F& clock) noexcept {
+        static_assert(std::is_nothrow_invocable_v<F&>, "it is called by C, and must be noexcept");
+        now = [](void* arg) noexcept { return detail::to_ns((*static_cast<F*>(arg))()); };
+        now_arg = const_cast<void*>(static_cast<const volatile void*>(std::addressof(clock)));
+    }
 };
 
 /// How a queue is made: the fields of sendq_config_t, which are 0, that is default, until set.
@@ -358,6 +404,25 @@ class pool : public detail::handle<sendq_pool_t, sendq_pool_free> {
         sendq_pool_t* made = nullptr;
         const result r(sendq_pool_new(&config, &made));
         return {r, pool(made)};
+    }
+
+    /// sendq_pool_stats: the figures now. All 0 for an empty handle.
+    sendq_pool_stats_t stats() const noexcept {
+        sendq_pool_stats_t figures = {};
+        sendq_pool_stats(get(), &figures, sizeof figures);
+        return figures;
+    }
+
+    /// sendq_pool_heaviest: fills up to count entries of out with the queues that hold the most,
+    /// the heaviest first, and returns how many were; 0 also if there is no memory to sort them in.
+    /// They stay with their owners: sendq_user says whose each is.
+    std::size_t heaviest(sendq_t** out, std::size_t count) const noexcept {
+        const int found = sendq_pool_heaviest(get(), out, count);
+        return found < 0 ? 0 : static_cast<std::size_t>(found);
+    }
+    template <std::size_t Count>
+    std::size_t heaviest(sendq_t* (&out)[Count]) const noexcept {
+        return heaviest(out, Count);
     }
 };
 
@@ -703,6 +768,11 @@ class queue : public detail::handle<sendq_t, sendq_free> {
 
     /// sendq_close: no more appends; what waits is still flushed.
     result close() noexcept { return result(sendq_close(get())); }
+    /// sendq_close_within: close, and give up what has not left by then: ETIMEDOUT. A negative time
+    /// is over at once, as 0 is.
+    result close_within(std::chrono::nanoseconds timeout) noexcept {
+        return result(sendq_close_within(get(), detail::to_ns(timeout)));
+    }
     /// sendq_discard: drops what waits now.
     result discard() noexcept { return result(sendq_discard(get())); }
 
@@ -716,6 +786,54 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     result set_watermarks(std::uint64_t low, std::uint64_t high, std::uint64_t max) noexcept {
         return result(sendq_set_watermarks(get(), low, high, max));
     }
+    /// sendq_set_rate: no faster than that, and no more than burst at once. 0: as fast as the
+    /// socket.
+    result set_rate(std::uint64_t bytes_per_second, std::uint64_t burst = 0) noexcept {
+        return result(sendq_set_rate(get(), bytes_per_second, burst));
+    }
+    /// sendq_set_min_rate: slower than that over a window counts as stalled. 0: nothing does.
+    /// EINVAL also for a window that is not positive.
+    result set_min_rate(std::uint64_t bytes_per_second, std::chrono::nanoseconds window) noexcept {
+        return result(sendq_set_min_rate(get(), bytes_per_second, detail::to_ns(window)));
+    }
+    /// sendq_stalled_ns: for how long none of what waits has left. 0: it moves, or none waits.
+    std::chrono::nanoseconds stalled() const noexcept {
+        return detail::from_ns(sendq_stalled_ns(get()));
+    }
+    /// sendq_retry_after_ns: when a flush does something though the socket stays full. 0: at once,
+    /// or there is nothing to wait for.
+    std::chrono::nanoseconds retry_after() const noexcept {
+        return detail::from_ns(sendq_retry_after_ns(get()));
+    }
+
+    /// sendq_stats: the figures now. All 0 for an empty handle.
+    sendq_stats_t stats() const noexcept {
+        sendq_stats_t figures = {};
+        sendq_stats(get(), &figures, sizeof figures);
+        return figures;
+    }
+    /// sendq_stats_json: the same as text, with what the kernel tells of the socket fd, if there is
+    /// one. Costs the allocation of the string, which throws when it fails. Empty for an empty
+    /// handle.
+    std::string stats_json(sendq_fd_t fd = static_cast<sendq_fd_t>(-1)) const {
+        char text[1024];
+        const std::size_t len = stats_json(text, sizeof text, fd);
+        if (len < sizeof text) {
+            return {text, len};
+        }
+        // The figures may have grown when they are asked for again.
+        std::string longer(len + sizeof text, '\0');
+        longer.resize((std::min)(stats_json(&longer[0], longer.size(), fd), longer.size() - 1));
+        return longer;
+    }
+    /// The same into memory of the caller's, without an allocation: like snprintf, returns how long
+    /// the whole is. 0 for an empty handle.
+    std::size_t stats_json(char* out, std::size_t size,
+                           sendq_fd_t fd = static_cast<sendq_fd_t>(-1)) const noexcept {
+        const int len = sendq_stats_json(get(), fd, out, size);
+        return len < 0 ? 0 : static_cast<std::size_t>(len);
+    }
+
     /// The user pointer of the config, as what the host knows it to be.
     template <class User = void>
     User* user() const noexcept {
@@ -739,6 +857,36 @@ class queue : public detail::handle<sendq_t, sendq_free> {
         return count;
     }
 };
+
+/// How much a record matters, the most first.
+enum class log_level : int {
+    error = SENDQ_LOG_ERROR,
+    warn = SENDQ_LOG_WARN,
+    info = SENDQ_LOG_INFO,
+    debug = SENDQ_LOG_DEBUG,
+    trace = SENDQ_LOG_TRACE,
+};
+
+/// sendq_set_logger: log is called as log(log_level, sendq_t*, std::string_view) from now on, with
+/// what matters as much as max_level or more. It must be noexcept. It is kept by reference, and
+/// must live until another has taken its place and no call on another thread is under way.
+/// EALREADY: the records go elsewhere.
+template <class F>
+result set_logger(F& log, log_level max_level = log_level::info) noexcept {
+    static_assert(std::is_nothrow_invocable_v<F&, log_level, sendq_t*, std::string_view>,
+                  "it is called by C, and must be noexcept");
+    const auto call = [](void* arg, int level, sendq_t* q, const char* message) noexcept {
+        (*static_cast<F*>(arg))(static_cast<log_level>(level), q, std::string_view(message));
+    };
+    return result(sendq_set_logger(
+        call, const_cast<void*>(static_cast<const volatile void*>(std::addressof(log))),
+        static_cast<int>(max_level)));
+}
+
+/// Nothing is logged from now on.
+inline result reset_logger() noexcept {
+    return result(sendq_set_logger(nullptr, nullptr, 0));
+}
 
 }  // namespace sendq
 

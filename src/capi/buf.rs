@@ -44,6 +44,12 @@ impl sendq_buf_t {
     }
 }
 
+/// How many hold the payload that a shared segment is a part of.
+pub(super) fn holders(owner: &Owner) -> u64 {
+    // SAFETY: part() made the segment with the buffer as its argument; the segment holds it.
+    unsafe { (*owner.arg.cast::<sendq_buf_t>()).refs.load(Ordering::Relaxed) as u64 }
+}
+
 /// One holder less; the last frees it and tells its owner.
 ///
 /// # Safety
@@ -108,7 +114,8 @@ unsafe fn new(
 /// Makes a payload that many queues can send, by copying len bytes. It counts against the budget of
 /// pool, once, however many queues it waits in, until it is gone; NULL: the process's own pool. *out
 /// holds it; give it to sendq_buf_unref when no more appends are to come: the queues keep it while they
-/// need it. It keeps the pool alive.
+/// need it. It keeps the pool alive. Made by a thread that may use the pool; after that any thread may
+/// use it.
 ///
 /// -EINVAL: out or data is NULL, or len is 0 or more than an object can have. -ENOBUFS: over the pool's
 /// budget. -ENOMEM. On failure *out is NULL.

@@ -87,7 +87,7 @@ impl Log for HostLogger {
     fn flush(&self) {}
 }
 
-/// Has fn told, with arg, what sendq logs up to max_level (SENDQ_LOG_ERROR to SENDQ_LOG_TRACE): how
+/// Has function told, with arg, what sendq logs up to max_level (SENDQ_LOG_ERROR to SENDQ_LOG_TRACE): how
 /// connections ended, once each, with figures. Nothing is logged for what goes well. One function per
 /// process: another takes its place, and NULL, or a max_level of 0, ends it. A call of the old one that
 /// is under way on another thread may still go on when this returns.

@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub const SENDQ_THREADSAFE: u32 = 1;
 
 /// A monotonic clock: nanoseconds since whenever. It may be called by any call on the pool's queues,
-/// with no lock held. Should it jump back, time stands still until it has caught up. It must not throw.
+/// with no lock held, so it must not call these itself. Should it jump back, time stands still until it
+/// has caught up. It must not throw.
 pub type sendq_now_fn = Option<unsafe extern "C-unwind" fn(arg: *mut c_void) -> u64>;
 
 /// Memory and a byte budget that many queues share: one per event-loop thread, or one per process.
@@ -242,12 +243,13 @@ pub unsafe extern "C" fn sendq_pool_stats(
 }
 
 /// Finds the queues that hold the most: chunks of the pool, and memory that they borrow or share. Fills
-/// out with n of them, the heaviest first, and returns how many there are of those; queues that hold
-/// nothing are none. So a host that is over its budget can drop the few that cause it. Looks at
-/// everything that waits: not for every append.
+/// out with n of them at most, the heaviest first, and returns how many it filled in; queues that hold
+/// nothing are left out. A shared buffer weighs in each queue its part among all who hold it. So a host
+/// that is over its budget can drop the few that cause it. Looks at everything that waits: not for every
+/// append.
 ///
 /// In a thread-safe pool, queues that are not thread-safe are left out: only their own threads may
-/// look at them.
+/// look at them. And another thread may free what this has found: the host has to prevent that.
 /// -EINVAL: pool is NULL, or out is and n is not 0. -ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_pool_heaviest(

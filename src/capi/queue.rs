@@ -10,7 +10,7 @@ use crate::pool::Pool;
 use crate::pressure::{Hints, Watermarks};
 use crate::queue::{Queue, Report};
 use crate::records::flush_records;
-use crate::segment::{Owner, Parts, Piece, Segment};
+use crate::segment::{Gone, Owner, Parts, Piece, Segment};
 use crate::sink::socket::Socket;
 use crate::sink::writer::{WANT_READ, Writer};
 use libc::c_int;
@@ -43,8 +43,10 @@ const _: () = assert!(SENDQ_WRITE_WANT_READ == WANT_READ);
 const COPY_BELOW: u32 = 8192;
 
 /// Tells the owner of borrowed memory, or of a file, that sendq needs it no more: exactly once, on the
-/// thread whose call caused it, with no lock held. It may call anything on the same queue, sendq_free
-/// included. arg, data and len are those of the append (data is NULL for a file or a notification).
+/// thread whose call caused it, before that call returns, with no lock held. It may call anything on the
+/// same queue, sendq_free included; who is to be told because of such a call is told after it has
+/// returned, so that the stack does not grow. When two threads take turns in flushing a thread-safe
+/// queue, either may tell what the other has sent. arg, data and len are those of the append (data is NULL for a file or a notification).
 /// reason is 0: the bytes have left or were copied; -ECANCELED: discarded by the host; another
 /// -errno: the connection has failed with it. It must not throw: an exception ends the process.
 pub type sendq_release_fn = Option<
@@ -83,7 +85,26 @@ struct Telling {
     /// How many calls are telling owners: a callback may free the queue, which then lives until the
     /// last of these calls is done.
     calls: u8,
-    freed: bool,
+    /// FREED, LOOPS.
+    flags: u8,
+}
+
+/// It lives only until nobody is told any more.
+const FREED: u8 = 1;
+/// A call goes on telling until nobody is left to be told.
+const LOOPS: u8 = 2;
+
+impl Telling {
+    fn set(&mut self, flag: u8, on: bool) -> bool {
+        let was = self.flags & flag != 0;
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+        was
+    }
+
+    /// Whether a call goes on telling, and from now on.
+    fn loops(&mut self, on: bool) -> bool {
+        self.set(LOOPS, on)
+    }
 }
 
 /// How a queue is made. Zero in any field but size means its default.
@@ -117,13 +138,8 @@ unsafe impl Config for sendq_config_t {}
 impl Lender for sendq_t {
     #[inline]
     fn lend<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
-        let pool = self.pool();
-        if self.kind & CLOCK != 0 {
-            pool.look_at_clock();
-        }
-        // SAFETY: alone with the queue while this lasts: see alone(). The core calls nothing of the
-        // host's.
-        self.alone(|| unsafe { f(&mut *self.queue.get(), pool.pool()) })
+        self.look_at_clock();
+        self.lend_timeless(f)
     }
 }
 
@@ -132,6 +148,22 @@ impl sendq_t {
     fn pool(&self) -> &sendq_pool_t {
         // SAFETY: held since sendq_new.
         unsafe { self.pool.as_ref() }
+    }
+
+    /// Before a loan, because a clock of the host's may call anything.
+    #[inline]
+    fn look_at_clock(&self) {
+        if self.kind & CLOCK != 0 {
+            self.pool().look_at_clock();
+        }
+    }
+
+    /// [`Lender::lend`] without asking the clock.
+    #[inline]
+    fn lend_timeless<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
+        // SAFETY: alone with the queue while this lasts: see alone(). The core calls nothing of the
+        // host's.
+        self.alone(|| unsafe { f(&mut *self.queue.get(), self.pool().pool()) })
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -158,8 +190,21 @@ impl sendq_t {
 
     /// Shows the queue without asking the clock.
     pub(super) fn peep(&self, look: impl FnOnce(&Queue)) {
-        // SAFETY: alone with the queue.
-        self.alone(|| look(unsafe { &*self.queue.get() }));
+        self.lend_timeless(|queue, _| look(queue));
+    }
+
+    /// The next of the segments whose owners have to be told. If there is none, and `ends` says so, the
+    /// loop of this call ends, in the same loan: whoever leaves an owner to it can rely on it.
+    fn next_gone(&self, ends: bool) -> Option<Gone> {
+        self.look_at_clock();
+        self.lend_timeless(|queue, pool| {
+            let gone = queue.next_gone(pool);
+            if gone.is_none() && ends {
+                // SAFETY: alone with it, as with the queue.
+                unsafe { (*self.telling.get()).loops(false) };
+            }
+            gone
+        })
     }
 
     fn with_telling<R>(&self, f: impl FnOnce(&mut Telling) -> R) -> R {
@@ -168,27 +213,32 @@ impl sendq_t {
     }
 }
 
+thread_local! {
+    /// How many calls on this thread are telling owners.
+    static TELLING: Cell<u32> = const { Cell::new(0) };
+}
+
 /// Tells the owners of all that is gone, and lets the queue go if one of them, or the caller, has freed
-/// it. Last of all in a call: the queue may not be there any more.
+/// it. Last of all in a call: the queue may not be there any more. In a callback of such a call there is
+/// nothing to do: that call goes on until all are told, so that the stack does not grow with them.
 ///
 /// # Safety
 /// `q` is a live queue.
 unsafe fn tell(q: *const sendq_t) {
-    // SAFETY: as the caller says.
+    // SAFETY: as the caller says; keeping() keeps it so.
     unsafe {
-        let kept = |q: *const sendq_t| {
-            loop {
-                let gone = match confined(q.cast_mut()) {
-                    Some((queue, pool)) => queue.next_gone(pool),
-                    None => (*q).lend(|queue, pool| queue.next_gone(pool)),
-                };
-                match gone {
-                    Some(gone) => gone.tell(),
-                    None => break,
-                }
+        keeping(q, |q| {
+            let is_nested = TELLING.get() > 0;
+            let was_looping = (*q).with_telling(|telling| telling.loops(true));
+            if was_looping && is_nested {
+                return;
             }
-        };
-        keeping(q, kept);
+            TELLING.set(TELLING.get() + 1);
+            while let Some(gone) = (*q).next_gone(!was_looping) {
+                gone.tell();
+            }
+            TELLING.set(TELLING.get() - 1);
+        });
     }
 }
 
@@ -210,7 +260,7 @@ unsafe fn keeping(q: *const sendq_t, call: impl FnOnce(*const sendq_t)) {
         let last = counted
             && (*q).with_telling(|telling| {
                 telling.calls -= 1;
-                telling.freed && telling.calls == 0
+                telling.flags & FREED != 0 && telling.calls == 0
             });
         if last {
             let handle = Box::from_raw(q.cast_mut());
@@ -257,10 +307,11 @@ impl Aftermath {
 
     #[inline]
     fn look(&mut self, queue: &mut Queue, pool: &Pool, failed: bool) {
-        self.gone = queue.has_gone();
         if failed {
             self.report = queue.report_failure(pool);
         }
+        // What others have let go, others tell.
+        self.gone = queue.has_gone() && (!failed || queue.failure().is_some());
     }
 }
 
@@ -410,7 +461,7 @@ pub unsafe extern "C" fn sendq_new(
             },
             kind: if shared { SHARED } else { 0 } | if clock { CLOCK } else { 0 },
             lock: RawMutex::INIT,
-            telling: UnsafeCell::new(Telling { calls: 0, freed: false }),
+            telling: UnsafeCell::new(Telling { calls: 0, flags: 0 }),
         })?;
         // SAFETY: as above.
         unsafe { sendq_pool_t::hold(pool) };
@@ -427,7 +478,7 @@ pub unsafe extern "C" fn sendq_new(
 
 /// Ends the queue: what waits is discarded and released, all memory goes back to the pool. No other
 /// thread may be using it. To send what waits first: sendq_close, and flush until nothing waits.
-/// A callback of the queue may free it. NULL: nothing.
+/// A callback of the queue may free it, and even again when it is told of that. NULL: nothing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
     if q.is_null() {
@@ -435,19 +486,22 @@ pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
     }
     // SAFETY: not NULL, so the caller's own handle, used for the last time.
     guard_callback(|| unsafe {
+        // A logger, or an owner, that is told of the end cannot know that it is the end.
+        if (*q).with_telling(|telling| telling.set(FREED, true)) {
+            return;
+        }
         (*q).pool().queues().remove(q);
         let report = (*q).lend(|queue, pool| {
             let report = queue.report_giving_up(pool);
             queue.clear(pool);
             report
         });
-        (*q).with_telling(|telling| telling.freed = true);
         conclude(q, report);
     });
 }
 
 /// No more appends: they give -EPIPE. What waits is still flushed: when a flush gives no hint, all of it
-/// has left. A success also on a queue that is closed or has failed.
+/// has left, but for what is corked, which goes on waiting for sendq_uncork. A success also on a queue that is closed or has failed.
 ///
 /// -EINVAL: q is NULL.
 #[unsafe(no_mangle)]
@@ -511,8 +565,9 @@ pub unsafe extern "C" fn sendq_user(q: *const sendq_t) -> *mut c_void {
 ///
 /// Hints: SENDQ_WAKE, SENDQ_HIGH.
 /// -EINVAL: q is NULL, data is NULL, or len is more than an object can have.
-/// -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget. -ENOMEM.
-/// -EBUSY: memory is reserved, sendq_commit comes first.
+/// -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget: try again when some of what
+/// waits has left, here or, for the budget, in any queue of the pool. -ENOMEM. -EBUSY: memory is
+/// reserved, sendq_commit comes first.
 /// Another -errno: the connection has failed with it (sendq_error).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_append(q: *mut sendq_t, data: *const c_void, len: usize) -> c_int {
@@ -745,21 +800,22 @@ pub unsafe extern "C" fn sendq_append_file(
     unsafe { with(q, append) }
 }
 
-/// Calls fn with arg, NULL and 0 once all that waits now has left; at once if nothing waits, unless the
+/// Calls function with arg, NULL and 0 once all that waits now has left; at once if nothing waits, unless the
 /// queue is corked: then the notification is held back with the rest.
 ///
-/// Errors as for sendq_append; -EINVAL also for a NULL fn. On failure fn is never called.
+/// Errors as for sendq_append; -EINVAL also for a NULL function. -ENOBUFS also when more than 64 segments
+/// wait which take more memory than max. On failure function is never called.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_notify(
     q: *mut sendq_t,
-    release: sendq_release_fn,
+    function: sendq_release_fn,
     arg: *mut c_void,
 ) -> c_int {
     let notify = |queue: &mut Queue, pool: &Pool| {
-        if release.is_none() {
+        if function.is_none() {
             return Err(Errno::INVALID);
         }
-        queue.append_segment(pool, Segment::mark(Owner { release, arg }))
+        queue.append_segment(pool, Segment::mark(Owner { release: function, arg }))
     };
     // SAFETY: NULL or the caller's live queue.
     unsafe { with_told(q, notify) }
@@ -767,8 +823,9 @@ pub unsafe extern "C" fn sendq_notify(
 
 /// Moves all that waits in from behind what waits in to, without copying it (up to 1 KiB is copied,
 /// so that many small messages share memory). from is empty then, and can be used on; its bytes count
-/// as having left it. The queues may have different pools: the memory counts against to's from then
-/// on. Splicing from an empty queue is a success.
+/// as having left it. Who paused its producer lets that go on: no SENDQ_RESUME says so. The queues may
+/// have different pools: the memory counts against to's from then on. Splicing from an empty queue is a
+/// success.
 ///
 /// Hints of to: SENDQ_WAKE, SENDQ_HIGH.
 /// -EINVAL: a queue is NULL, both are the same, or only one of them is thread-safe. -EPIPE, -ENOBUFS,
@@ -783,12 +840,18 @@ pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c
         if std::ptr::eq(to, from) || to.is_shared() != from.is_shared() {
             return Err(Errno::INVALID);
         }
+        to.look_at_clock();
+        from.look_at_clock();
         // In the order of their addresses, so that two threads which splice to and fro do not wait
         // for each other.
         if (&raw const *to) < (&raw const *from) {
-            to.lend(|into, pool| from.lend(|out, other| into.splice(pool, out, other)))
+            to.lend_timeless(|into, pool| {
+                from.lend_timeless(|out, other| into.splice(pool, out, other))
+            })
         } else {
-            from.lend(|out, other| to.lend(|into, pool| into.splice(pool, out, other)))
+            from.lend_timeless(|out, other| {
+                to.lend_timeless(|into, pool| into.splice(pool, out, other))
+            })
         }
     };
     // SAFETY: NULL or the caller's live queue.
@@ -796,7 +859,8 @@ pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c
 }
 
 /// What is appended from here on is held back: it waits and counts against every limit, but no flush
-/// sees it, until sendq_uncork lets it go or sendq_rollback takes it back.
+/// sees it, until sendq_uncork lets it go or sendq_rollback takes it back. It is the queue that is corked:
+/// in a thread-safe one, what other threads append is held back, and taken back, as well.
 ///
 /// -EINVAL: q is NULL. -EALREADY: it is corked. -EPIPE: closed. -EBUSY: memory is reserved.
 /// Another -errno: the connection has failed with it.
@@ -909,7 +973,7 @@ pub unsafe extern "C" fn sendq_commit(q: *mut sendq_t, used: usize) -> c_int {
 /// it is writable. SENDQ_MORE: flush again soon. SENDQ_RESUME: what waits has fallen to low.
 /// -EINVAL: q is NULL. -EBUSY: another thread is flushing it; nothing happened.
 /// Another -errno is the end of the connection, such as -EPIPE or -ECONNRESET (the peer is gone),
-/// -EBADF (fd is closed), -ENOTSOCK (fd is a file or a pipe): everything that waits has been
+/// -EBADF (fd is closed), -ENOTSOCK (fd is no socket): everything that waits has been
 /// discarded when the call returns, and later appends and flushes give the same error. A socket that
 /// is not connected gives -EPIPE or -ENOTCONN. See send(2).
 #[unsafe(no_mangle)]
@@ -1068,8 +1132,8 @@ pub unsafe extern "C" fn sendq_sent_bytes(q: *const sendq_t) -> u64 {
     unsafe { number(q, Queue::sent) }
 }
 
-/// Nanoseconds since the last byte left while bytes waited, by the pool's clock. 0 if none wait, or for
-/// NULL. It measures what leaves, not how much waits, and needs no flush to grow: a host looks at it from
+/// Nanoseconds since the last byte left while bytes waited, by the pool's clock. 0 if none wait, or only
+/// corked ones, and for NULL. It measures what leaves, not how much waits, and needs no flush to grow: a host looks at it from
 /// a timer, and drops the connections that are stuck. With sendq_set_min_rate, a connection that has
 /// been too slow for longer counts as stalled for that long.
 #[unsafe(no_mangle)]
@@ -1079,7 +1143,7 @@ pub unsafe extern "C" fn sendq_stalled_ns(q: *const sendq_t) -> u64 {
 }
 
 /// No faster than bytes_per_second from now on; 0: as fast as the socket. Up to burst bytes may leave
-/// at once after a pause; 0: what comes in a second. Flushes that it holds back give SENDQ_MORE:
+/// at once after a pause; 0: what comes in a second. A new rate does not fill the bucket again. Flushes that it holds back give SENDQ_MORE:
 /// sendq_retry_after_ns says when the next makes sense. What the host sends by itself (sendq_consume)
 /// counts, but is not held back.
 ///
@@ -1098,10 +1162,15 @@ pub unsafe extern "C" fn sendq_set_rate(
 }
 
 /// Slower counts as stalled: when fewer than bytes_per_second times the window have left in window_ns
-/// nanoseconds, while bytes waited all the time, sendq_stalled_ns goes on from the beginning of that
-/// window, until as much has left. So a client that takes a byte a minute is judged like one that takes
-/// none: set, say, 1000 bytes a second over 10 s, and drop who is stalled for more than 30 s. The limit
-/// should not be below the window. 0: no such floor.
+/// nanoseconds, while bytes waited all the time, sendq_stalled_ns counts from the beginning of that
+/// window, until a window comes in which as much has left. So a client that takes a byte a minute is
+/// judged like one that takes none: set, say, 1000 bytes a second over 10 s, and drop who is stalled for
+/// more than 30 s. The limit should not be below the window. 0: no such floor.
+///
+/// What leaves is what the socket takes, and a socket that was full is writable again only when a good
+/// part of its send buffer is free: with a buffer of megabytes, a slow reader seems to stand still for
+/// long. So choose the window by SO_SNDBUF (socket(7)), or set that; and set no floor above the rate of
+/// sendq_set_rate.
 ///
 /// -EINVAL: q is NULL, or the window is 0 and bytes_per_second is not. -ENOMEM: nothing is changed.
 #[unsafe(no_mangle)]
@@ -1123,7 +1192,8 @@ pub unsafe extern "C" fn sendq_set_min_rate(
 
 /// In how many nanoseconds a flush does something although the socket does not become writable: when
 /// the rate (sendq_set_rate) lets go of enough to be worth a call, or the time of sendq_close_within is
-/// over. For the host's timer. 0: at once, or there is nothing to wait for; 0 for NULL.
+/// over. For the host's timer. 0 after SENDQ_MORE: at once; 0 after SENDQ_BLOCKED: there is nothing to wait
+/// for but the socket. 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_retry_after_ns(q: *const sendq_t) -> u64 {
     // SAFETY: NULL or the caller's live queue.
@@ -1141,9 +1211,10 @@ pub unsafe extern "C" fn sendq_error(q: *const sendq_t) -> c_int {
 /// Other watermarks from now on, with 0 for the defaults (see sendq_config_t). What waits stays,
 /// also above a new max.
 ///
-/// Hints: SENDQ_HIGH, when as much waits as the new high or more; SENDQ_RESUME, when what waits is at or
-/// below the new low after having been high.
-/// -EINVAL: q is NULL, low above high, or high above max; nothing is changed.
+/// Hints: SENDQ_HIGH, when as much waits as the new high or more; else SENDQ_RESUME, when what waits is at
+/// or below the new low after having been high.
+/// -EINVAL: q is NULL, low above high, or high above max. -ENOMEM: a low that is not a half of high has
+/// no room. Then nothing is changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_set_watermarks(
     q: *mut sendq_t,

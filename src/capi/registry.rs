@@ -1,5 +1,6 @@
 //! The queues of a pool that others than their own thread may look at.
 
+use super::buf::holders;
 use super::queue::sendq_t;
 use crate::errno::{Errno, Result};
 use crate::queue::Queue;
@@ -80,7 +81,7 @@ impl Registry {
         weighed.try_reserve_exact(count).map_err(|_| Errno::NO_MEMORY)?;
         list.walk(|queue| {
             let mut weight = 0;
-            queue.peep(|queue| weight = queue.census().held());
+            queue.peep(|queue| weight = queue.weight(holders));
             if weight > 0 {
                 weighed.push((weight, &raw const *queue));
             }

@@ -13,8 +13,10 @@
 use parking_lot::Mutex;
 use std::alloc::{Layout, alloc, dealloc};
 use std::ptr::{self, NonNull};
+use std::sync::Once;
 
-/// The page size that is assumed. Where pages are larger, only whole slabs go back to the system.
+/// What a page is here. Where the kernel's are larger, only whole slabs go back to the system: to give a
+/// part of one back, madvise(2) would round up to what others have.
 pub const PAGE: usize = 4096;
 
 /// A block of `bytes`, aligned for whatever a chunk holds.
@@ -106,12 +108,52 @@ impl PageSet {
 /// The slabs that have a page to give. Pages are cut from the first.
 struct Slabs {
     first: Option<NonNull<Slab>>,
+    /// The kernel's pages are not larger than PAGE.
+    sweeps: bool,
 }
 
 // SAFETY: slabs belong to nobody but this list, and are only touched under its lock.
 unsafe impl Send for Slabs {}
 
-static SLABS: Mutex<Slabs> = Mutex::new(Slabs { first: None });
+static SLABS: Mutex<Slabs> = Mutex::new(Slabs { first: None, sweeps: false });
+
+/// Before the first slab: what only the running system knows, and what a fork needs.
+static START: Once = Once::new();
+
+fn start() {
+    SLABS.lock().sweeps = kernel_page() <= PAGE;
+    survive_fork();
+}
+
+#[cfg(unix)]
+fn kernel_page() -> usize {
+    // SAFETY: asks for a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(usize::MAX)
+}
+
+/// A child has the lock as some thread of its parent had it, and not that thread: so nobody may have it
+/// during a fork, as with malloc's own (pthread_atfork(3)).
+#[cfg(unix)]
+fn survive_fork() {
+    extern "C" fn lock() {
+        std::mem::forget(SLABS.lock());
+    }
+    extern "C" fn unlock() {
+        // SAFETY: this thread has locked it before the fork, and forgotten the guard.
+        unsafe { SLABS.force_unlock() };
+    }
+    // SAFETY: the functions are there as long as this library. Without memory for it, a child may find
+    // the lock taken.
+    unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
+}
+
+#[cfg(not(unix))]
+fn kernel_page() -> usize {
+    PAGE
+}
+
+#[cfg(not(unix))]
+fn survive_fork() {}
 
 impl Slabs {
     /// Lists `slab` as the second: only the first may keep what is dirty for the next who takes a page.
@@ -188,6 +230,9 @@ impl Slabs {
     /// The dirty pages of `slab`, if they are many enough to be worth a system call: a whole batch, or
     /// more than half as many as are in use. They count as used until they are clean.
     fn sweep(&mut self, mut slab: NonNull<Slab>) -> Option<PageSet> {
+        if !self.sweeps {
+            return None;
+        }
         let is_first = self.first == Some(slab);
         // SAFETY: as for add().
         let header = unsafe { slab.as_mut() };
@@ -208,6 +253,7 @@ fn take_page() -> Option<NonNull<u8>> {
     // Apart from the match: the lock is not held while the system maps.
     let page = SLABS.lock().take();
     page.or_else(|| {
+        START.call_once(start);
         let slab = map_slab()?;
         let mut slabs = SLABS.lock();
         slabs.add(slab);

@@ -9,7 +9,8 @@ pub struct Rate {
     /// What the bucket holds at most.
     burst: u64,
     tokens: u64,
-    /// When the last of the tokens had come. Younger time has not been turned into tokens yet.
+    /// When the last of the tokens had come, or up to a nanosecond later: younger time has not been turned
+    /// into tokens yet.
     filled: u64,
 }
 
@@ -20,6 +21,13 @@ impl Rate {
         Rate { per_second, burst, tokens: burst, filled: now }
     }
 
+    /// Another rate from now on: what may leave at once stays, but for what is above the new burst.
+    pub fn change(&mut self, per_second: u64, burst: u64, now: u64) {
+        let tokens = self.allows(now);
+        *self = Rate::new(per_second, burst, now);
+        self.tokens = self.tokens.min(tokens);
+    }
+
     /// How many bytes may leave now.
     pub fn allows(&mut self, now: u64) -> u64 {
         let elapsed = now.saturating_sub(self.filled);
@@ -28,14 +36,16 @@ impl Rate {
             (self.tokens, self.filled) = (self.burst, now);
         } else {
             self.tokens += earned;
-            self.filled += scale(earned, SECOND, self.per_second);
+            // Rounded up, or what is left of a nanosecond would be earned again by each call. It is at
+            // most `elapsed`, which is whole and earned no less.
+            self.filled += scale_up(earned, SECOND, self.per_second);
         }
         self.tokens
     }
 
-    /// `len` bytes have left.
-    pub fn spend(&mut self, len: u64) {
-        self.tokens = self.tokens.saturating_sub(len);
+    /// `len` bytes have left by now, allowed or not.
+    pub fn spend(&mut self, len: u64, now: u64) {
+        self.tokens = self.allows(now).saturating_sub(len);
     }
 
     /// How long until it is worth a call to send more of `waiting`: until it may all leave, or the
@@ -47,7 +57,7 @@ impl Rate {
             return 0;
         }
         // Rounded up: a call that comes too early would find nothing.
-        let after = scale(lacking, SECOND, self.per_second).saturating_add(1);
+        let after = scale_up(lacking, SECOND, self.per_second);
         after.saturating_sub(now.saturating_sub(self.filled)).max(1)
     }
 }
@@ -55,5 +65,11 @@ impl Rate {
 /// `value * times / over`, as far as 64 bits go.
 fn scale(value: u64, times: u64, over: u64) -> u64 {
     let scaled = u128::from(value) * u128::from(times) / u128::from(over);
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+/// The same rounded up.
+fn scale_up(value: u64, times: u64, over: u64) -> u64 {
+    let scaled = (u128::from(value) * u128::from(times)).div_ceil(u128::from(over));
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }

@@ -191,11 +191,32 @@ static void check_lent(operation run, bool accepted) {
     CHECK_IS(lent.times, accepted && lends);
 }
 
+/* A queue that holds pages until the next one has to be mapped. */
+static sendq_t* new_hog(void) {
+    enum { PAGE = 4096, HEADER = 48, SLAB_PAGES = 255 };
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = PAGE, .keep_bytes = 1});
+    sendq_t* q = new_borrower(pool, 1);
+    sendq_pool_free(pool);
+    uint64_t before;
+    do { /* until some are mapped */
+        before = allocations;
+        CHECK(sendq_append(q, bytes, PAGE - HEADER) >= 0);
+    } while (before == allocations);
+    before = allocations;
+    for (int i = 1; i < SLAB_PAGES; i++) {
+        CHECK(sendq_append(q, bytes, PAGE - HEADER) >= 0);
+    }
+    CHECK_IS(allocations, before);
+    return q;
+}
+
 /* Runs the operation with its first, second, ... allocation failing until none is left to fail,
- * on a queue in which `waiting` bytes wait and with chunks that are kept in the pool or not. */
-static void fail_each(operation run, size_t waiting, uint64_t keep_bytes) {
+ * on a queue in which `waiting` bytes wait, with chunks that are allocated or mapped, and kept in
+ * the pool or not. */
+static void fail_each(operation run, size_t waiting, uint64_t chunk_bytes, uint64_t keep_bytes) {
     sendq_pool_t* pool =
-        new_pool((sendq_pool_config_t){.chunk_bytes = 48 + 1024, .keep_bytes = keep_bytes});
+        new_pool((sendq_pool_config_t){.chunk_bytes = chunk_bytes, .keep_bytes = keep_bytes});
+    sendq_t* hog = chunk_bytes == 4096 ? new_hog() : NULL;
     for (uint64_t nth = 1;; nth++) {
         sendq_t* q = new_borrower(pool, 100);
         from = waiting;
@@ -225,6 +246,7 @@ static void fail_each(operation run, size_t waiting, uint64_t keep_bytes) {
         }
         CHECK(nth < 1000);
     }
+    sendq_free(hog);
     sendq_pool_free(pool);
 }
 
@@ -263,8 +285,11 @@ static void appends_fail(void) {
     uint64_t live_before = live_bytes;
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
         for (size_t j = 0; j < sizeof waiting / sizeof *waiting; j++) {
-            fail_each(operations[i], waiting[j], 1);
-            fail_each(operations[i], waiting[j], 8192);
+            static const uint64_t chunk_bytes[] = {48 + 1024, 4096, 8192};
+            for (size_t k = 0; k < sizeof chunk_bytes / sizeof *chunk_bytes; k++) {
+                fail_each(operations[i], waiting[j], chunk_bytes[k], 1);
+                fail_each(operations[i], waiting[j], chunk_bytes[k], 8192);
+            }
             spend_each(operations[i], waiting[j]);
         }
     }
@@ -311,6 +336,130 @@ static void handles_fail(void) {
     CHECK_IS(live_bytes, live_before);
 }
 
+/* What is not an append, and takes memory when it is first asked for. */
+
+static int set_rate(sendq_t* q) {
+    return sendq_set_rate(q, 1000, 10);
+}
+
+static int set_min_rate(sendq_t* q) {
+    return sendq_set_min_rate(q, 1000, 1000000000);
+}
+
+static int set_low(sendq_t* q) {
+    return sendq_set_watermarks(q, 1, 10, 20);
+}
+
+static int close_within(sendq_t* q) {
+    return sendq_close_within(q, UINT64_MAX);
+}
+
+/* On failure nothing has changed; the second time it succeeds. */
+static void setting_fails(operation set) {
+    uint64_t live_before = live_bytes;
+    for (size_t waiting = 0; waiting <= 15; waiting += 15) {
+        sendq_t* q = new_borrower(NULL, 100);
+        CHECK_IS(sendq_append(q, bytes, waiting), waiting ? SENDQ_WAKE : 0);
+        uint64_t before = allocations;
+        fail_at = allocations + 1;
+        failed = false;
+        int result = set(q);
+        fail_at = 0;
+        if (set == close_within && waiting == 0) {
+            CHECK_IS(result, 0); /* it needs no time */
+            CHECK_IS(allocations, before);
+            sendq_free(q);
+            continue;
+        }
+        CHECK(failed);
+        CHECK_IS(result, -ENOMEM);
+        CHECK_IS(sendq_error(q), 0);
+        CHECK_IS(sendq_queued_bytes(q), waiting);
+        CHECK_IS(sendq_retry_after_ns(q), 0);
+        CHECK(sendq_append(q, bytes + waiting, 500) >= 0); /* neither closed, nor limited */
+        from = 0;
+        check_delivers(q, 0);
+        CHECK(sendq_append(q, bytes, waiting) >= 0);
+        before = allocations;
+        CHECK(set(q) >= 0);
+        CHECK_IS(allocations, before + 1);
+        CHECK(set(q) >= 0); /* the memory is there now */
+        CHECK_IS(allocations, before + 1);
+        sendq_free(q);
+    }
+    CHECK_IS(live_bytes, live_before);
+}
+
+static void queue_with_a_low_mark_fails(void) {
+    sendq_config_t config = {.size = sizeof config, .low = 1, .high = 10};
+    uint64_t live_before = live_bytes;
+    int result = -ENOMEM;
+    uint64_t nth = 0;
+    while (result < 0) {
+        sendq_t* q = (sendq_t*)bytes;
+        fail_at = allocations + ++nth;
+        result = sendq_new(NULL, &config, &q);
+        fail_at = 0;
+        CHECK(result == 0 || (result == -ENOMEM && q == NULL));
+        sendq_free(q);
+        CHECK_IS(live_bytes, live_before);
+    }
+    CHECK_IS(nth, 3); /* two allocations, and then none that fails */
+}
+
+static void heaviest_fails(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    sendq_t* out[2] = {(sendq_t*)bytes, (sendq_t*)bytes};
+    sendq_t* q = new_borrower(pool, 100);
+    CHECK(sendq_append(q, bytes, 10) >= 0);
+    uint64_t live_before = live_bytes;
+    fail_at = allocations + 1;
+    CHECK_IS(sendq_pool_heaviest(pool, out, 2), -ENOMEM);
+    fail_at = 0;
+    CHECK(out[0] == (sendq_t*)bytes);
+    CHECK_IS(sendq_pool_heaviest(pool, out, 2), 1);
+    CHECK(out[0] == q);
+    CHECK_IS(live_bytes, live_before);
+    check_delivers(q, 0);
+    sendq_free(q);
+    sendq_pool_free(pool);
+}
+
+/* A count that outgrows 32 bits without memory for more: the rest stays right, and nothing fails.
+ */
+static void counts_fail(void) {
+    sendq_t* q = new_borrower(NULL, 1);
+    sendq_stats_t stats;
+    CHECK(sendq_append(q, bytes, 1) >= 0);
+    for (int i = 0; i < 3; i++) {
+        fail_at = allocations + 1;
+        CHECK(sendq_append_ref(q, bytes, 3ULL << 30, NULL, NULL) >= 0);
+        fail_at = 0;
+    }
+    CHECK_IS(sendq_stats(q, &stats, sizeof stats), 0);
+    CHECK_IS(stats.waiting, 1 + 3 * (3ULL << 30));
+    CHECK_IS(stats.copied + stats.borrowed + stats.shared + stats.file,
+             stats.sent + stats.discarded + stats.waiting);
+    fail_at = allocations + 1;
+    CHECK(sendq_consume(q, 5ULL << 30) >= 0);
+    fail_at = 0;
+    CHECK_IS(sendq_queued_bytes(q), 1 + 3 * (3ULL << 30) - (5ULL << 30));
+    CHECK_IS(sendq_sent_bytes(q), 5ULL << 30);
+    CHECK(sendq_discard(q) >= 0);
+    check_usable(q);
+    sendq_free(q);
+}
+
+static void others_fail(void) {
+    static const operation settings[] = {set_rate, set_min_rate, set_low, close_within};
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        setting_fails(settings[i]);
+    }
+    queue_with_a_low_mark_fails();
+    heaviest_fails();
+    counts_fail();
+}
+
 /* What takes memory nowhere: sending, dropping and ending must work when there is none. */
 static void nothing_else_allocates(void) {
     sendq_t* q = new_borrower(NULL, 100);
@@ -338,6 +487,12 @@ static void nothing_else_allocates(void) {
     CHECK(sendq_discard(q) >= 0);
     CHECK_IS(pieces[1].times, 1);
     CHECK_IS(pieces[2].times, 1);
+    sendq_stats_t stats;
+    char text[1024];
+    CHECK_IS(sendq_stats(q, &stats, sizeof stats), 0);
+    CHECK(sendq_stats_json(q, e.queue, text, sizeof text) > 0);
+    CHECK_IS(sendq_stalled_ns(q) + sendq_retry_after_ns(q), 0);
+    CHECK_IS(sendq_set_logger(NULL, NULL, 0), 0);
     CHECK_IS(sendq_close(q), 0);
     close(e.peer);
     sendq_free(q);
@@ -447,6 +602,7 @@ int main(void) {
     file = fileno(stream);
     handles_fail();
     appends_fail();
+    others_fail();
     nothing_else_allocates();
     idle();
     many_references();

@@ -109,4 +109,14 @@ TEST_F(Allocations, NoneForReserveCorkAndFlush) {
     EXPECT_EQ(count([&] { return q.flush(connection.fd()); }), 0U);
 }
 
+TEST_F(Allocations, NoneForFigures) {
+    const auto before = counting::allocations;
+    char json[1024];
+    EXPECT_EQ(q.stats().waiting, 0U);
+    EXPECT_GT(q.stats_json(json, sizeof json), 0U);
+    EXPECT_EQ(counting::allocations, before);
+    EXPECT_FALSE(q.stats_json().empty());
+    EXPECT_EQ(counting::allocations, before + 1);
+}
+
 }  // namespace

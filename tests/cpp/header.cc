@@ -9,6 +9,14 @@ struct tell {
     void operator()(std::error_code) noexcept {}
 };
 
+struct frozen_clock {
+    auto operator()() const noexcept { return std::chrono::seconds(1); }
+};
+
+struct silent_log {
+    void operator()(sendq::log_level, sendq_t*, std::string_view) const noexcept {}
+};
+
 bool use(sendq::queue& q, std::string_view view) {
     std::shared_ptr<int> shared;
     const std::shared_ptr<int> constant;
@@ -34,20 +42,32 @@ bool use(sendq::queue& q, std::string_view view) {
         q.notify([](std::error_code) noexcept {}),
         memory.commit(0),
         cork.uncork(),
+        q.set_rate(1),
+        q.set_min_rate(1, std::chrono::seconds(1)),
         q.flush(0),
+        q.close_within(q.stalled() + q.retry_after()),
     };
     for (const auto& result : results) {
         if (!result) {
             return false;
         }
     }
-    return q.peek(iov) > 0;
+    return q.peek(iov) > 0 && q.stats().sent == 0 && !q.stats_json().empty();
 }
 
 }  // namespace
 
 int main() {
-    auto pool = sendq::pool::create();
+    const frozen_clock clock;
+    const silent_log log;
+    sendq::pool_config config;
+    config.set_clock<std::chrono::steady_clock>();
+    config.set_clock(clock);
+    auto pool = sendq::pool::create(config);
     auto q = sendq::queue::create(*pool);
-    return q && use(*q, "text") ? 0 : 1;
+    sendq_t* heaviest[1];
+    if (!sendq::set_logger(log) || !q || pool->heaviest(heaviest) > 0) {
+        return 1;
+    }
+    return use(*q, "text") && pool->stats().queues == 1 && sendq::reset_logger() ? 0 : 1;
 }

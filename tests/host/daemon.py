@@ -45,10 +45,22 @@ class Daemon:
     def is_alive(self):
         return self._process.poll() is None
 
+    def memory(self):
+        """What is resident now, in bytes."""
+        return self._status("VmRSS")
+
     def peak_memory(self):
-        """In bytes."""
+        """The most that was, in bytes."""
+        return self._status("VmHWM")
+
+    def _status(self, name):
         with open(f"/proc/{self.pid}/status") as status:
-            return int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1]) * 1024
+            return int(re.search(rf"{name}:\s+(\d+) kB", status.read())[1]) * 1024
+
+    def is_sanitized(self):
+        """Built with AddressSanitizer: its memory says nothing then."""
+        with open(f"/proc/{self.pid}/maps") as maps:
+            return "libasan" in maps.read()
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))

@@ -1,5 +1,6 @@
 """The memcached binary protocol, as a client sees it."""
 
+import json
 import socket
 import struct
 from enum import IntEnum
@@ -45,6 +46,7 @@ class Op(IntEnum):
     GATKQ = 0x24
     OUTPUT = 0xF0
     DELETE_BUCKET = 0xF1
+    ACK = 0xF2
 
 
 class Status(IntEnum):
@@ -141,9 +143,14 @@ def ask(sock, *args, **kwargs):
     return receive(sock)
 
 
-def stats(sock):
-    sock.sendall(request(Op.STAT))
+def stats(sock, key=b""):
+    sock.sendall(request(Op.STAT, key=key))
     found = {}
     while (response := receive(sock)).key:
         found[response.key.decode()] = response.value.decode()
     return found
+
+
+def connections(sock):
+    """By its id, what each has on its way."""
+    return {int(id): json.loads(text) for id, text in stats(sock, b"connections").items()}

@@ -49,6 +49,9 @@ enum class Opcode : uint8_t {
     output = 0xf0,
     // Nor this: ends all that is stored, and is answered when none of it is being sent any more.
     delete_bucket = 0xf1,
+    // Nor this: says that the client has dealt with what it got. It is never answered, and run even
+    // while what the client has asked for before waits to be sent.
+    ack = 0xf2,
 };
 
 enum class Status : uint16_t {

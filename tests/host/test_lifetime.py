@@ -18,6 +18,8 @@ VALUE = os.urandom(VALUE_BYTES)
 NEW_VALUE = os.urandom(VALUE_BYTES)
 SMALL = b"small"
 STUCK = 50
+HOLDERS = 100
+HELD_ITEMS = 20
 # The paths that send large values from the item; the others have them copied.
 BORROWING = {"sendmsg", "bufferevent", "sendq-ref"}
 
@@ -163,6 +165,57 @@ class Lifetime:
         self.wait_for_stat("live_items", 1)
 
     # Tear-down.
+
+    def hold_much(self, timeout, *options):
+        """Clients, all of which have 20 MiB of items on their way and do not read."""
+        self.control.close()
+        self.daemon.stop()
+        self.start("--high=0", *options, timeout=timeout)
+        for number in range(HELD_ITEMS):
+            store(self.control, b"%d" % number, VALUE)
+        # Copies are memory that nobody here has.
+        clients = HOLDERS if self.output in BORROWING else HOLDERS // 10
+        questions = b"".join(mcbp.request(Op.GET, key=b"%d" % i) for i in range(HELD_ITEMS))
+        stuck = [self.connect(receive_buffer=4096) for _ in range(clients)]
+        for sock in stuck:
+            sock.sendall(questions)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while (held := self.held_by()) != clients:
+            self.assertLess(time.monotonic(), deadline, f"only {held} hold much")
+            time.sleep(0.02)
+        return stuck
+
+    def held_by(self):
+        found = mcbp.connections(self.control).values()
+        return sum(one["waiting"] > (HELD_ITEMS - 1) * VALUE_BYTES for one in found)
+
+    def test_tear_down_of_much_that_is_held(self):
+        stuck = self.hold_much(TIMEOUT)
+        in_transit, dropped, seconds = self.tear_down()
+        if self.output in BORROWING:
+            self.assertEqual((in_transit, dropped), (HELD_ITEMS, len(stuck)))
+            self.assertGreaterEqual(seconds, TIMEOUT * 0.9)
+        else:
+            self.assertEqual((in_transit, dropped), (0, 0))
+        self.assertLess(seconds, TIMEOUT + SLACK)
+        self.assertEqual(self.stat("live_items"), 0)
+
+    def test_tear_down_of_much_whose_clients_vanish(self):
+        stuck = self.hold_much(NEVER)
+        with self.tear_down_in_background() as result:
+            self.wait_until_detached()
+            for sock in stuck:
+                sock.close()
+        self.assertLess(result[2], SLACK)
+        self.assertEqual(self.stat("live_items"), 0)
+
+    def test_tear_down_of_much_whose_clients_are_dropped_as_stalled(self):
+        stuck = self.hold_much(NEVER, "--stall=1")
+        _, dropped, seconds = self.tear_down()
+        self.assertEqual(dropped, 0)
+        self.assertLess(seconds, SLACK)
+        self.assertEqual(self.stat("live_items"), 0)
+        self.wait_for_stat("dropped_stalled", len(stuck))
 
     def test_tear_down_of_what_nobody_sends(self):
         for count in (100, 0):

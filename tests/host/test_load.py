@@ -12,6 +12,7 @@ LOADS = (
     ("--value=0", "--depth=7"),
     ("--value=100", "--connections=500", "--depth=3"),
     ("--value=16384", "--depth=16"),
+    ("--value=100", "--connections=50", "--pause=0.005"),
     ("--value=3000000", "--connections=4", "--depth=5", "--requests=100"),
 )
 

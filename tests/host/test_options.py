@@ -15,6 +15,13 @@ BAD = (
     "--teardown-timeout=-1",
     "--teardown-timeout=nan",
     "--teardown-timeout=2s",
+    "--high=-1",
+    "--cap=1k",
+    "--budget=",
+    "--budget=1000",
+    "--stall=-1",
+    "--stall=nan",
+    "--min-rate=1",
     "--colour=red",
 )
 

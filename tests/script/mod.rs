@@ -4,7 +4,8 @@
 
 use sendq::clock::Clock;
 use sendq::errno::{Errno, Result};
-use sendq::flush::{Lender, flush};
+pub use sendq::flush::Lender;
+use sendq::flush::flush;
 use sendq::pool::{Limits, Pool};
 use sendq::pressure::{Hints, Watermarks};
 use sendq::queue::Queue;
@@ -32,11 +33,29 @@ pub struct Script {
     pub taken: Vec<u8>,
     /// How many pieces each offer had.
     pub offers: Vec<usize>,
+    /// How many offers it took less of than there was, not counting those that a signal or the end
+    /// came before.
+    pub shorts: usize,
+    /// It can take no more for now: it said so, or took a part of what was in memory.
+    pub is_full: bool,
 }
 
 impl Script {
     pub fn new(answers: impl IntoIterator<Item = Answer>) -> Script {
         Script { answers: answers.into_iter().collect(), ..Script::default() }
+    }
+
+    /// How much of `offered` it takes now.
+    fn answer(&mut self, offered: usize) -> Result<usize> {
+        let answer = match self.answers.pop_front().unwrap_or(Answer::All) {
+            Answer::All => Ok(offered),
+            Answer::Some(bytes) => Ok(bytes.min(offered)),
+            Answer::No(errno) => Err(Errno::new(errno)),
+        };
+        let is_full = answer.map_or_else(Errno::is_transient, |taken| taken == 0);
+        self.is_full |= is_full;
+        self.shorts += usize::from(is_full || answer.is_ok_and(|taken| taken < offered));
+        answer
     }
 }
 
@@ -45,11 +64,8 @@ impl Sink for Script {
         assert!(!pieces.is_empty() && pieces.iter().all(|piece| piece.len() > 0));
         self.offers.push(pieces.len());
         let offered: usize = pieces.iter().map(Piece::len).sum();
-        let take = match self.answers.pop_front().unwrap_or(Answer::All) {
-            Answer::All => offered,
-            Answer::Some(bytes) => bytes.min(offered),
-            Answer::No(errno) => return Err(Errno::new(errno)),
-        };
+        let take = self.answer(offered)?;
+        self.is_full |= take < offered;
         let mut left = take;
         for piece in pieces {
             // SAFETY: the flush that offers the pieces holds them until this call returns.
@@ -63,11 +79,7 @@ impl Sink for Script {
 
     fn send_file(&mut self, fd: i32, offset: u64, len: usize) -> Result<usize> {
         self.offers.push(0);
-        let take = match self.answers.pop_front().unwrap_or(Answer::All) {
-            Answer::All => len,
-            Answer::Some(bytes) => bytes.min(len),
-            Answer::No(errno) => return Err(Errno::new(errno)),
-        };
+        let take = self.answer(len)?;
         let bytes = (offset..).take(take).map(|at| file_byte(fd, at));
         self.taken.extend(bytes);
         Ok(take)

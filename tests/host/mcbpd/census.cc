@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdio>
 #include <fstream>
+#include <numeric>
 
 #include "item.h"
 #include "version.h"
@@ -42,12 +43,6 @@ Census::Census(size_t threads, std::string output)
 StatList Census::stats() const {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    int64_t connections = 0;
-    int64_t responses = 0;
-    for (const Counters& counters : counters_) {
-        connections += counters.connections();
-        responses += counters.responses();
-    }
     return {
         {"pid", std::to_string(getpid())},
         {"uptime", std::to_string(std::time(nullptr) - started_)},
@@ -57,10 +52,20 @@ StatList Census::stats() const {
         {"rusage_user", seconds(usage.ru_utime)},
         {"rusage_system", seconds(usage.ru_stime)},
         {"maxrss", peak_memory()},
-        {"curr_connections", std::to_string(connections)},
+        {"curr_connections", sum(Count::connections)},
         {"live_items", std::to_string(Item::live())},
-        {"responses", std::to_string(responses)},
+        {"responses", sum(Count::responses)},
+        {"acks", sum(Count::acks)},
+        {"dropped_stalled", sum(Count::dropped_stalled)},
+        {"dropped_heaviest", sum(Count::dropped_heaviest)},
+        {"dropped_cap", sum(Count::dropped_cap)},
     };
+}
+
+std::string Census::sum(Count count) const {
+    return std::to_string(
+        std::accumulate(counters_.begin(), counters_.end(), int64_t{0},
+                        [&](int64_t sum, const Counters& of) { return sum + of.get(count); }));
 }
 
 }  // namespace mcbpd

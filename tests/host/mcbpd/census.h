@@ -1,6 +1,7 @@
 // What the daemon counts about itself, for `stat`.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -11,24 +12,22 @@
 
 namespace mcbpd {
 
+enum class Count { connections, responses, acks, dropped_stalled, dropped_heaviest, dropped_cap };
+
 // Written by one front-end thread, read by any. On cache lines of its own.
 class alignas(64) Counters {
   public:
-    void connection_opened() { add(connections_, 1); }
-    void connection_closed() { add(connections_, -1); }
-    void responded() { add(responses_, 1); }
-
-    int64_t connections() const { return connections_.load(std::memory_order_relaxed); }
-    int64_t responses() const { return responses_.load(std::memory_order_relaxed); }
-
-  private:
     // With a single writer this needs no locked instruction.
-    static void add(std::atomic<int64_t>& counter, int64_t n) {
+    void add(Count count, int64_t n = 1) {
+        std::atomic<int64_t>& counter = counts_[static_cast<size_t>(count)];
         counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
     }
+    int64_t get(Count count) const {
+        return counts_[static_cast<size_t>(count)].load(std::memory_order_relaxed);
+    }
 
-    std::atomic<int64_t> connections_{0};
-    std::atomic<int64_t> responses_{0};
+  private:
+    std::array<std::atomic<int64_t>, static_cast<size_t>(Count::dropped_cap) + 1> counts_{};
 };
 
 using StatList = std::vector<std::pair<std::string, std::string>>;
@@ -41,6 +40,8 @@ class Census {
     StatList stats() const;
 
   private:
+    std::string sum(Count count) const;
+
     std::string output_;
     time_t started_;
     std::vector<Counters> counters_;

@@ -101,7 +101,7 @@ void send(const Request& request, Reply reply, Session& session) {
     } else if (!value.empty()) {
         session.output->copy(value);
     }
-    session.counters.responded();
+    session.counters.add(Count::responses);
 }
 
 Reply found(ItemPtr item) {
@@ -193,17 +193,48 @@ Reply version(const Request& /*request*/, Session& /*session*/) {
     return reply;
 }
 
-// One response for each statistic; the one without key and value, which ends them, is the result.
-Reply stat(const Request& request, Session& session) {
-    if (!request.key.empty()) {
-        return failed(Status::not_found);
-    }
-    for (const auto& [name, text] : session.census.stats()) {
+// To be answered, by that call, when other threads are done with what the session waits for.
+Reply answered_later(std::shared_ptr<const void> waits_for, std::function<void(Session&)> answer,
+                     Session& session) {
+    session.waits_for = std::move(waits_for);
+    session.answer = std::move(answer);
+    Reply reply;
+    reply.later = true;
+    return reply;
+}
+
+// As much of it as outlives the input, and as the head of its response needs.
+Request without_body(const Request& request) {
+    return {request.opcode, request.opaque, request.cas, {}, {}, {}};
+}
+
+// One response for each; the one without key and value, which ends them, is yet to be sent.
+void send_stats(const Request& request, const StatList& stats, Session& session) {
+    for (const auto& [name, text] : stats) {
         Reply reply;
         reply.key = name;
         reply.text = text;
         send(request, std::move(reply), session);
     }
+}
+
+Reply stat_connections(const Request& request, Session& session) {
+    const RosterPtr roster = session.rosters.begin();
+    const auto answer = [request = without_body(request), roster](Session& asker) {
+        send_stats(request, roster->connections, asker);
+        send(request, {}, asker);
+    };
+    return answered_later(roster, answer, session);
+}
+
+Reply stat(const Request& request, Session& session) {
+    if (request.key == "connections") {
+        return stat_connections(request, session);
+    }
+    if (!request.key.empty()) {
+        return failed(Status::not_found);
+    }
+    send_stats(request, session.census.stats(), session);
     return {};
 }
 
@@ -217,11 +248,20 @@ Reply output(const Request& request, Session& session) {
 }
 
 Reply delete_bucket(const Request& request, Session& session) {
-    session.waits_for = session.teardowns.begin();
-    session.waiting_opaque = request.opaque;
-    Reply reply;
-    reply.later = true;
-    return reply;
+    const TeardownPtr teardown = session.teardowns.begin();
+    const auto answer = [request = without_body(request), teardown](Session& asker) {
+        Reply reply;
+        reply.text = "{\"items_in_transit\": " + std::to_string(teardown->items_in_transit) +
+                     ", \"connections_dropped\": " + std::to_string(teardown->connections_dropped) +
+                     "}";
+        send(request, std::move(reply), asker);
+    };
+    return answered_later(teardown, answer, session);
+}
+
+Reply ack(const Request& /*request*/, Session& session) {
+    session.counters.add(Count::acks);
+    return {};
 }
 
 constexpr auto kSet = put<Store::Mode::set>;
@@ -268,6 +308,7 @@ constexpr std::array kCommands = {
     Command{Opcode::quitq, quit, 0, Need::none, Need::none, Quiet::on_success},
     Command{Opcode::output, output, 0, Need::some, Need::none},
     Command{Opcode::delete_bucket, delete_bucket, 0, Need::none, Need::none},
+    Command{Opcode::ack, ack, 0, Need::none, Need::none, Quiet::on_success},
 };
 
 constexpr size_t kOpcodes = 256;
@@ -307,6 +348,12 @@ bool is_silent(Quiet quiet, Status status) {
 
 }  // namespace
 
+bool is_acknowledgement(const Header& header) {
+    // One with a body is refused, which is an answer.
+    return header.magic == mcbp::Magic::request && header.opcode == Opcode::ack &&
+           header.body_bytes == 0 && header.key_bytes == 0 && header.extras_bytes == 0;
+}
+
 void execute(const Request& request, Session& session) {
     const Command* command = kCommandOf[static_cast<size_t>(request.opcode)];
     if (command == nullptr) {
@@ -327,16 +374,9 @@ void refuse(const Request& request, Status status, Session& session) {
     send(request, failed(status), session);
 }
 
-void answer_teardown(Session& session) {
-    const TeardownPtr teardown = std::exchange(session.waits_for, nullptr);
-    Request request;
-    request.opcode = Opcode::delete_bucket;
-    request.opaque = session.waiting_opaque;
-    Reply reply;
-    reply.text = "{\"items_in_transit\": " + std::to_string(teardown->items_in_transit) +
-                 ", \"connections_dropped\": " + std::to_string(teardown->connections_dropped) +
-                 "}";
-    send(request, std::move(reply), session);
+void answer_late(Session& session) {
+    session.waits_for = nullptr;
+    std::exchange(session.answer, nullptr)(session);
 }
 
 }  // namespace mcbpd

@@ -1,12 +1,14 @@
 // What each request does, and the response it gets.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "../protocol.h"
 #include "census.h"
 #include "input.h"
 #include "output.h"
+#include "roster.h"
 #include "store.h"
 #include "teardown.h"
 
@@ -16,20 +18,25 @@ namespace mcbpd {
 struct Session {
     Store& store;
     Teardowns& teardowns;
+    Rosters& rosters;
     const Census& census;
     Counters& counters;
     const OutputPaths& paths;
     std::unique_ptr<Output> output;
     OutputPath* next_path = nullptr;  // to be taken when what waits in the output has left
     bool quit = false;                // to be closed then
-    TeardownPtr waits_for = nullptr;  // until then no other request is run
-    uint32_t waiting_opaque = 0;
+    // What other threads are at work on. Until then no other request is run; then this one is
+    // answered.
+    std::shared_ptr<const void> waits_for = nullptr;
+    std::function<void(Session&)> answer = nullptr;
 };
 
+// Whether it is to be run however much waits to be sent. Such a request has no body and no answer.
+bool is_acknowledgement(const mcbp::Header& header);
 void execute(const Request& request, Session& session);
 // Answers a request that was not cut from the stream whole.
 void refuse(const Request& request, Status status, Session& session);
 // Answers the request that had the session wait.
-void answer_teardown(Session& session);
+void answer_late(Session& session);
 
 }  // namespace mcbpd

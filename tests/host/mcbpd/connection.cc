@@ -1,15 +1,12 @@
 #include "connection.h"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "front_end.h"
 
 namespace mcbpd {
 namespace {
-
-// Where requests of a client that does not read its responses are left alone, and taken up again.
-constexpr size_t kHighWater = size_t{1} << 20;
-constexpr size_t kLowWater = kHighWater / 2;
 
 // An event costs a system call only when it changes.
 void arm(event& event, bool& armed, bool wanted) {
@@ -26,28 +23,45 @@ void arm(event& event, bool& armed, bool wanted) {
 
 }  // namespace
 
-Connection::Connection(FrontEnd& front_end, int fd)
+Connection::Connection(FrontEnd& front_end, int fd, uint64_t id)
     : front_end_(front_end),
       fd_(fd),
+      id_(id),
       input_(front_end.max_item()),
-      session_(front_end.open_session(socket())) {
+      session_(front_end.open_session(*this)) {
     event_assign(&readable_, front_end.base(), fd, EV_READ | EV_PERSIST, on_readable, this);
     event_assign(&writable_, front_end.base(), fd, EV_WRITE | EV_PERSIST, on_writable, this);
-    session_.counters.connection_opened();
+    session_.counters.add(Count::connections);
     wait();
 }
 
 Connection::~Connection() {
     arm(readable_, reading_, false);
     arm(writable_, writing_, false);
-    session_.counters.connection_closed();
+    session_.counters.add(Count::connections, -1);
     session_.output.reset();  // while the descriptor is its own
     close(fd_);
 }
 
 void Connection::answer() {
-    answer_teardown(session_);
+    answer_late(session_);
     turn();
+}
+
+void Connection::abandon() const {
+    const linger at_once = {1, 0};
+    setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+event_base* Connection::base() const {
+    return front_end_.base();
+}
+
+void Connection::output_cut(Cut reason) {
+    session_.counters.add(reason == Cut::over_cap ? Count::dropped_cap : Count::dropped_heaviest);
+    is_doomed_ = true;
+    abandon();
+    front_end_.drop_soon(fd_);
 }
 
 void Connection::on_readable(evutil_socket_t /*fd*/, short /*what*/, void* self) {
@@ -55,10 +69,6 @@ void Connection::on_readable(evutil_socket_t /*fd*/, short /*what*/, void* self)
 }
 
 void Connection::on_writable(evutil_socket_t /*fd*/, short /*what*/, void* self) {
-    static_cast<Connection*>(self)->turn();
-}
-
-void Connection::on_progress(void* self) {
     static_cast<Connection*>(self)->turn();
 }
 
@@ -91,7 +101,6 @@ void Connection::turn() {
 
 void Connection::run_requests() {
     while (may_run() && run_request()) {
-        paused_ = session_.output->pending() >= kHighWater;
     }
 }
 
@@ -123,17 +132,34 @@ bool Connection::flush() {
         return false;
     }
     blocked_ = state == Flushed::State::blocked || state == Flushed::State::more;
-    const size_t pending = session_.output->pending();
-    paused_ = paused_ && pending > kLowWater;
-    if (pending == 0 && session_.next_path != nullptr) {
-        session_.output = session_.next_path->open(socket());
+    if (session_.output->pending() == 0 && session_.next_path != nullptr) {
+        session_.output = session_.next_path->open(*this);
         session_.next_path = nullptr;
     }
     return true;
 }
 
-bool Connection::may_run() const {
-    return !paused_ && !session_.quit && !session_.waits_for && session_.next_path == nullptr;
+// Whether its next request may be run.
+bool Connection::may_run() {
+    if (is_held_up()) {
+        return false;
+    }
+    if (!session_.output->is_high()) {
+        return true;
+    }
+    const auto header = input_.next_header();
+    return header && is_acknowledgement(*header);
+}
+
+// Whether more of its requests may be looked at. Of a client that leaves its output high they may,
+// until one is seen that has to wait.
+bool Connection::may_read() {
+    return !ended_ && !is_held_up() && (!session_.output->is_high() || !input_.next_header());
+}
+
+// By something that ends without its client's help.
+bool Connection::is_held_up() const {
+    return is_doomed_ || session_.quit || session_.waits_for || session_.next_path != nullptr;
 }
 
 bool Connection::is_finished() const {
@@ -143,13 +169,9 @@ bool Connection::is_finished() const {
 
 void Connection::wait() {
     const bool has_request = may_run() && input_.has_request();
-    arm(readable_, reading_, may_run() && !has_request && !ended_);
+    arm(readable_, reading_, !has_request && may_read());
     // A request that is left over is taken up in the next turn, which a writable socket gives.
     arm(writable_, writing_, has_request || blocked_);
-}
-
-Socket Connection::socket() {
-    return {front_end_.base(), fd_, on_progress, this};
 }
 
 }  // namespace mcbpd

@@ -4,6 +4,10 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
+#include <chrono>
+#include <cstdint>
+#include <string>
+
 #include "commands.h"
 #include "input.h"
 
@@ -11,36 +15,51 @@ namespace mcbpd {
 
 class FrontEnd;
 
-class Connection {
+class Connection final : public OutputOwner {
   public:
     // Takes the socket over.
-    Connection(FrontEnd& front_end, int fd);
+    Connection(FrontEnd& front_end, int fd, uint64_t id);
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
     ~Connection();
 
+    // No other connection ever has it.
+    uint64_t id() const { return id_; }
+    // What it has on its way, as a JSON object.
+    std::string describe() const { return session_.output->describe(fd_); }
     bool holds(const Bucket& bucket) const { return session_.output->holds(bucket); }
-    bool waits_for(const Teardown& teardown) const { return session_.waits_for.get() == &teardown; }
+    std::chrono::nanoseconds stalled_for() const { return session_.output->stalled_for(); }
+    bool waits_for(const void* what) const { return session_.waits_for.get() == what; }
     // What it waits for is over.
     void answer();
+    // Whether it is only there to be dropped.
+    bool is_doomed() const { return is_doomed_; }
+    // To be dropped without waiting for what the kernel holds: the client gets a reset.
+    void abandon() const;
+
+    event_base* base() const override;
+    int fd() const override { return fd_; }
+    void output_progressed() override { turn(); }
+    void output_cut(Cut reason) override;
 
   private:
     static void on_readable(evutil_socket_t fd, short what, void* self);
     static void on_writable(evutil_socket_t fd, short what, void* self);
-    static void on_progress(void* self);
 
     void read();
     void turn();
     void run_requests();
     bool run_request();
     bool flush();
-    bool may_run() const;
+    bool may_run();
+    bool may_read();
+    bool is_held_up() const;
     bool is_finished() const;
     void wait();
-    Socket socket();
 
     FrontEnd& front_end_;
-    int fd_;
+    const int fd_;
+    const uint64_t id_;
     Input input_;
     Session session_;
     event readable_;
@@ -48,8 +67,8 @@ class Connection {
     bool reading_ = false;
     bool writing_ = false;
     bool blocked_ = false;  // output waits until the socket is writable
-    bool paused_ = false;   // by output that waits
-    bool ended_ = false;    // the peer sends no more
+    bool is_doomed_ = false;
+    bool ended_ = false;  // the peer sends no more
 };
 
 }  // namespace mcbpd

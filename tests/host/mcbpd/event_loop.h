@@ -3,6 +3,8 @@
 
 #include <event2/event.h>
 
+#include <chrono>
+#include <cmath>
 #include <memory>
 #include <new>
 
@@ -12,6 +14,12 @@ struct FreeEvent {
     void operator()(event* event) const { event_free(event); }
 };
 using EventPtr = std::unique_ptr<event, FreeEvent>;
+
+inline timeval to_timeval(std::chrono::duration<double> time) {
+    double seconds = 0;
+    const double part = std::modf(time.count(), &seconds);
+    return {static_cast<time_t>(seconds), static_cast<suseconds_t>(part * 1e6)};
+}
 
 // An event loop that one thread runs, so it needs no locks.
 class EventLoop {
@@ -33,8 +41,28 @@ class EventLoop {
     void stop() { event_base_loopbreak(base()); }
 
     EventPtr add(int fd, short what, event_callback_fn callback, void* arg) {
+        EventPtr event = make(fd, what, callback, arg);
+        if (event_add(event.get(), nullptr) != 0) {
+            throw std::bad_alloc();
+        }
+        return event;
+    }
+
+    // Called each time that so much has passed.
+    EventPtr add_ticker(std::chrono::duration<double> period, event_callback_fn callback,
+                        void* arg) {
+        EventPtr event = make(-1, EV_PERSIST, callback, arg);
+        const timeval time = to_timeval(period);
+        if (event_add(event.get(), &time) != 0) {
+            throw std::bad_alloc();
+        }
+        return event;
+    }
+
+    // Called once for each event_active(), soon after.
+    EventPtr make(int fd, short what, event_callback_fn callback, void* arg) {
         EventPtr event(event_new(base(), fd, what, callback, arg));
-        if (!event || event_add(event.get(), nullptr) != 0) {
+        if (!event) {
             throw std::bad_alloc();
         }
         return event;

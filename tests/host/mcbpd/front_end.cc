@@ -5,15 +5,30 @@
 #include <utility>
 
 namespace mcbpd {
+namespace {
 
-FrontEnd::FrontEnd(const Options& options, Store& store, Teardowns& teardowns, Census& census,
-                   size_t thread)
+// How often a stalled connection is looked for: so much of the time that it may take.
+constexpr double kStallCheckPart = 0.25;
+constexpr std::chrono::duration<double> kShortestTick(0.01);
+
+}  // namespace
+
+FrontEnd::FrontEnd(const Options& options, Store& store, Teardowns& teardowns, Rosters& rosters,
+                   Census& census, size_t thread)
     : store_(store),
       teardowns_(teardowns),
+      rosters_(rosters),
       census_(census),
       counters_(census.of_thread(thread)),
       max_item_(options.max_item),
+      stall_(options.stall),
+      paths_(limits_of(options)),
       path_(*paths_.find(options.output)),
+      drop_doomed_(loop_.make(-1, 0, on_doomed, this)),
+      stall_check_(stall_.count() > 0
+                       ? loop_.add_ticker(std::max(stall_ * kStallCheckPart, kShortestTick),
+                                          on_stall_check, this)
+                       : nullptr),
       mailbox_(loop_),
       thread_([this] { loop_.run(); }) {}
 
@@ -22,8 +37,8 @@ FrontEnd::~FrontEnd() {
     thread_.join();
 }
 
-void FrontEnd::adopt(int fd) {
-    mailbox_.post([this, fd] { connections_.try_emplace(fd, *this, fd); });
+void FrontEnd::adopt(int fd, uint64_t id) {
+    mailbox_.post([this, fd, id] { connections_.try_emplace(fd, *this, fd, id); });
 }
 
 void FrontEnd::drop_holders(const TeardownPtr& teardown, std::function<void(size_t)> report) {
@@ -38,19 +53,68 @@ void FrontEnd::drop_holders(const TeardownPtr& teardown, std::function<void(size
     });
 }
 
-void FrontEnd::answer(const TeardownPtr& teardown) {
-    mailbox_.post([this, teardown] {
+void FrontEnd::list(std::function<void(StatList)> report) {
+    mailbox_.post([this, report = std::move(report)] {
+        StatList list;
+        list.reserve(connections_.size());
+        for (const auto& [fd, connection] : connections_) {
+            list.emplace_back(std::to_string(connection.id()), connection.describe());
+        }
+        report(std::move(list));
+    });
+}
+
+void FrontEnd::answer(std::shared_ptr<const void> what) {
+    mailbox_.post([this, what = std::move(what)] {
         const auto asked =
             std::find_if(connections_.begin(), connections_.end(),
-                         [&](const auto& entry) { return entry.second.waits_for(*teardown); });
+                         [&](const auto& entry) { return entry.second.waits_for(what.get()); });
         if (asked != connections_.end()) {
             asked->second.answer();
         }
     });
 }
 
-Session FrontEnd::open_session(const Socket& socket) {
-    return {store_, teardowns_, census_, counters_, paths_, path_.open(socket)};
+Session FrontEnd::open_session(OutputOwner& connection) {
+    return {store_, teardowns_, rosters_, census_, counters_, paths_, path_.open(connection)};
+}
+
+void FrontEnd::drop_soon(int fd) {
+    doomed_.push_back(fd);
+    event_active(drop_doomed_.get(), EV_TIMEOUT, 0);
+}
+
+void FrontEnd::on_doomed(evutil_socket_t /*fd*/, short /*what*/, void* self) {
+    static_cast<FrontEnd*>(self)->drop_doomed();
+}
+
+void FrontEnd::on_stall_check(evutil_socket_t /*fd*/, short /*what*/, void* self) {
+    static_cast<FrontEnd*>(self)->drop_stalled();
+}
+
+// Those that nothing happens on are judged, too.
+void FrontEnd::drop_stalled() {
+    for (auto at = connections_.begin(); at != connections_.end();) {
+        const Connection& connection = at->second;
+        if (connection.stalled_for() < stall_) {
+            ++at;
+            continue;
+        }
+        counters_.add(Count::dropped_stalled);
+        connection.abandon();
+        at = connections_.erase(at);
+    }
+}
+
+void FrontEnd::drop_doomed() {
+    for (const int fd : doomed_) {
+        // It may be gone, and another one have its descriptor.
+        const auto at = connections_.find(fd);
+        if (at != connections_.end() && at->second.is_doomed()) {
+            connections_.erase(at);
+        }
+    }
+    doomed_.clear();
 }
 
 }  // namespace mcbpd

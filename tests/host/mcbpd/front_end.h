@@ -3,10 +3,14 @@
 
 #include <event2/event.h>
 
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <unordered_map>
+#include <vector>
 
 #include "commands.h"
 #include "connection.h"
@@ -14,46 +18,61 @@
 #include "input.h"
 #include "mailbox.h"
 #include "options.h"
+#include "roster.h"
 #include "teardown.h"
 
 namespace mcbpd {
 
 class FrontEnd {
   public:
-    FrontEnd(const Options& options, Store& store, Teardowns& teardowns, Census& census,
-             size_t thread);
+    FrontEnd(const Options& options, Store& store, Teardowns& teardowns, Rosters& rosters,
+             Census& census, size_t thread);
     FrontEnd(const FrontEnd&) = delete;
     FrontEnd& operator=(const FrontEnd&) = delete;
     ~FrontEnd();
 
-    // For any thread: hands a connected socket over.
-    void adopt(int fd);
+    // For any thread: hands a connected socket over, as the connection of that id.
+    void adopt(int fd, uint64_t id);
     // For any thread: destroys the connections that hold items of the bucket, and reports how many
     // they were.
     void drop_holders(const TeardownPtr& teardown, std::function<void(size_t)> report);
+    // For any thread: reports all connections.
+    void list(std::function<void(StatList)> report);
     // For any thread: lets the connection, if it is here, know that what it waits for is over.
-    void answer(const TeardownPtr& teardown);
+    void answer(std::shared_ptr<const void> what);
 
     // For its connections.
     event_base* base() const { return loop_.base(); }
     Batch& batch() { return batch_; }
     size_t max_item() const { return max_item_; }
-    Session open_session(const Socket& socket);
+    Session open_session(OutputOwner& connection);
     // Destroys the connection.
     void drop(int fd) { connections_.erase(fd); }
+    // Destroys the connection, which is doomed, when nothing else is at work.
+    void drop_soon(int fd);
 
   private:
+    static void on_doomed(evutil_socket_t fd, short what, void* self);
+    static void on_stall_check(evutil_socket_t fd, short what, void* self);
+    void drop_doomed();
+    void drop_stalled();
+
     Store& store_;
     Teardowns& teardowns_;
+    Rosters& rosters_;
     Census& census_;
     Counters& counters_;
     const size_t max_item_;
+    const std::chrono::duration<double> stall_;
     OutputPaths paths_;
     OutputPath& path_;
     Batch batch_;
 
     EventLoop loop_;
     std::unordered_map<int, Connection> connections_;
+    std::vector<int> doomed_;
+    EventPtr drop_doomed_;
+    EventPtr stall_check_;
     Mailbox mailbox_;
     std::thread thread_;
 };

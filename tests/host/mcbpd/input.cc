@@ -31,6 +31,19 @@ Input::Read Input::read(int fd, Batch& batch) {
     return errno == EAGAIN || errno == EWOULDBLOCK ? Read::nothing : Read::failed;
 }
 
+std::optional<Header> Input::next_header() {
+    release();
+    skip();
+    if (!held().empty()) {
+        complete_held();
+    }
+    const std::string_view run = held().empty() ? fresh_ : held();
+    if (run.size() < mcbp::kHeaderBytes) {
+        return std::nullopt;
+    }
+    return Header::load(run.data());
+}
+
 Input::Cut Input::next(Request& request) {
     release();
     skip();

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -37,6 +38,8 @@ class Input {
     explicit Input(size_t max_value) : max_value_(max_value) {}
 
     Read read(int fd, Batch& batch);
+    // The header of what next() is to give, as soon as it is there, be it valid or not.
+    std::optional<mcbp::Header> next_header();
     // What a request points to is valid until the next call.
     Cut next(Request& request);
     // To be called before the batch serves another connection: what is left of it is copied.

@@ -15,6 +15,9 @@ constexpr size_t kMaxThreads = 256;
 // The length of a body, which is more than the value, has 32 bits.
 constexpr size_t kMaxMaxItem = size_t{1} << 30;
 constexpr double kMaxSeconds = 3600;
+constexpr size_t kMaxLimit = size_t{1} << 40;
+// A thread that may hold less than that cannot serve.
+constexpr size_t kMinBudgetPerThread = size_t{64} << 10;
 
 size_t number(std::string_view name, std::string_view text, size_t min, size_t max) {
     size_t value = 0;
@@ -81,6 +84,16 @@ void set(Options& options, std::string_view name, std::string_view text) {
         options.teardown_timeout = seconds(name, text);
     } else if (name == "--max-item") {
         options.max_item = number(name, text, 1, kMaxMaxItem);
+    } else if (name == "--high") {
+        options.high = number(name, text, 0, kMaxLimit);
+    } else if (name == "--cap") {
+        options.cap = number(name, text, 0, kMaxLimit);
+    } else if (name == "--budget") {
+        options.budget = number(name, text, 0, kMaxLimit);
+    } else if (name == "--stall") {
+        options.stall = seconds(name, text);
+    } else if (name == "--min-rate") {
+        options.min_rate = number(name, text, 0, kMaxLimit);
     } else {
         throw BadOption("unknown option " + std::string(name));
     }
@@ -98,12 +111,20 @@ Options parse_options(int argc, char* const* argv) {
         }
         set(options, argument.substr(0, equals), argument.substr(equals + 1));
     }
+    if (options.budget > 0 && options.budget / options.threads < kMinBudgetPerThread) {
+        throw BadOption("--budget is too little for so many threads");
+    }
+    if (options.min_rate > 0 && options.stall.count() == 0) {
+        throw BadOption("--min-rate is of no use without --stall");
+    }
     return options;
 }
 
 std::string usage() {
     return "usage: mcbpd [--listen=ADDRESS] [--port=N] [--threads=N] [--output=" + joined_names() +
-           "] [--sndbuf=BYTES] [--teardown-timeout=SECONDS] [--max-item=BYTES]\n";
+           "] [--sndbuf=BYTES] [--teardown-timeout=SECONDS] [--max-item=BYTES]\n"
+           "             [--high=BYTES] [--cap=BYTES] [--budget=BYTES] [--stall=SECONDS]\n"
+           "             [--min-rate=BYTES_PER_SECOND, of connections through sendq]\n";
 }
 
 }  // namespace mcbpd

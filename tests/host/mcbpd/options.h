@@ -17,6 +17,12 @@ struct Options {
     int sndbuf = 0;  // of accepted sockets; 0: the kernel's default
     std::chrono::duration<double> teardown_timeout{2};
     size_t max_item = size_t{20} << 20;
+    // 0: none.
+    size_t high = size_t{1} << 20;
+    size_t cap = 0;
+    size_t budget = 0;
+    std::chrono::duration<double> stall{0};
+    size_t min_rate = 0;  // bytes a second
 };
 
 class BadOption : public std::runtime_error {

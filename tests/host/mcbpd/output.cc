@@ -7,7 +7,7 @@ namespace {
 
 struct Named {
     std::string_view name;
-    std::unique_ptr<OutputPath> (*make)();
+    std::unique_ptr<OutputPath> (*make)(const Limits&);
 };
 
 constexpr std::array kPaths = {
@@ -19,9 +19,9 @@ constexpr std::array kPaths = {
 
 }  // namespace
 
-OutputPaths::OutputPaths() {
+OutputPaths::OutputPaths(const Limits& limits) {
     for (const Named& path : kPaths) {
-        paths_.push_back(path.make());
+        paths_.push_back(path.make(limits));
     }
 }
 

@@ -4,13 +4,16 @@
 
 #include <event2/event.h>
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "bucket.h"
 #include "item.h"
+#include "limits.h"
 
 namespace mcbpd {
 
@@ -29,19 +32,28 @@ struct Flushed {
     int error = 0;  // errno, when failed
 };
 
-// For an output that writes by itself, from the event loop.
-struct Socket {
-    event_base* base;
-    int fd;
-    // Called from there when bytes have left, or when none will any more. May destroy the output.
-    void (*on_progress)(void* arg);
-    void* arg;
+// Whose output it is, for one that acts by itself.
+class OutputOwner {
+  public:
+    enum class Cut { over_cap, heaviest };
+
+    virtual event_base* base() const = 0;
+    virtual int fd() const = 0;
+    // Called from the event loop when bytes have left, or when none will any more. May destroy the
+    // output.
+    virtual void output_progressed() = 0;
+    // The output has given up what waited, and takes no more: the connection is to be dropped. May
+    // come at any time in which another connection's output is used.
+    virtual void output_cut(Cut cut) = 0;
+
+  protected:
+    ~OutputOwner() = default;
 };
 
 // One connection's output. A piece that could not be taken makes the next flush fail.
 class Output {
   public:
-    Output() = default;
+    explicit Output(OutputOwner& owner) : owner_(owner) {}
     Output(const Output&) = delete;
     Output& operator=(const Output&) = delete;
     virtual ~Output() = default;
@@ -52,8 +64,26 @@ class Output {
     virtual void value(ItemPtr item) = 0;
     virtual Flushed flush(int fd) = 0;
     virtual size_t pending() const = 0;
+    // Whether so much waits that its client's requests are to be left alone.
+    virtual bool is_high() const = 0;
+    // Since when bytes wait and none of them has left. How many wait says nothing of it.
+    virtual std::chrono::nanoseconds stalled_for() const = 0;
+    // What it has sent and has waiting for that socket, as a flat JSON object.
+    virtual std::string describe(int fd) const = 0;
     // Whether it needs an item of that bucket still.
     virtual bool holds(const Bucket& bucket) const = 0;
+
+  protected:
+    // Drops what waits; from then on it takes no more, and its flush fails.
+    virtual void discard() = 0;
+    OutputOwner& owner() const { return owner_; }
+    void cut(OutputOwner::Cut reason) {
+        discard();
+        owner_.output_cut(reason);
+    }
+
+  private:
+    OutputOwner& owner_;
 };
 
 // One output path in one front-end thread: makes its connections' outputs and owns what they share.
@@ -64,19 +94,21 @@ class OutputPath {
     OutputPath& operator=(const OutputPath&) = delete;
     virtual ~OutputPath() = default;
 
-    // Outlived by the path.
-    virtual std::unique_ptr<Output> open(const Socket& socket) = 0;
+    // Outlived by the path and by its owner.
+    virtual std::unique_ptr<Output> open(OutputOwner& owner) = 0;
 };
 
-std::unique_ptr<OutputPath> make_sendmsg_path();
-std::unique_ptr<OutputPath> make_bufferevent_path();
-std::unique_ptr<OutputPath> make_sendq_copy_path();
-std::unique_ptr<OutputPath> make_sendq_ref_path();
+std::unique_ptr<OutputPath> make_sendmsg_path(const Limits& limits);
+std::unique_ptr<OutputPath> make_bufferevent_path(const Limits& limits);
+std::unique_ptr<OutputPath> make_sendq_copy_path(const Limits& limits);
+std::unique_ptr<OutputPath> make_sendq_ref_path(const Limits& limits);
 
 // Every output path of one front-end thread.
 class OutputPaths {
   public:
-    OutputPaths();
+    // Each path has the whole of the limits: all connections of a front-end use one, unless clients
+    // ask for another.
+    explicit OutputPaths(const Limits& limits);
 
     // Null if there is no path of that name.
     OutputPath* find(std::string_view name) const;

@@ -16,7 +16,7 @@
 #include <utility>
 
 #include "fifo.h"
-#include "output.h"
+#include "ledger.h"
 
 namespace mcbpd {
 namespace {
@@ -28,15 +28,14 @@ constexpr size_t kKeptItems = 4096;
 // Neither locks nor deferred callbacks: one thread has it all.
 constexpr int kNoOptions = 0;
 
-class BuffereventOutput final : public Output {
+class BuffereventOutput final : public LedgerOutput {
   public:
-    explicit BuffereventOutput(const Socket& socket);
+    BuffereventOutput(Ledger& ledger, OutputOwner& owner);
     ~BuffereventOutput() override;
 
     void copy(std::string_view bytes) override;
     void value(ItemPtr item) override;
     Flushed flush(int fd) override;
-    size_t pending() const override { return evbuffer_get_length(waiting()) + room_used_; }
     bool holds(const Bucket& bucket) const override;
 
   private:
@@ -45,6 +44,8 @@ class BuffereventOutput final : public Output {
     static void on_sent(const void* value, size_t bytes, void* self);
 
     evbuffer* waiting() const { return bufferevent_get_output(stream_.get()); }
+    void clear() override;
+    void copy_admitted(std::string_view bytes);
     bool reserve();
     void commit();
     bool taken(bool is_taken);
@@ -53,7 +54,6 @@ class BuffereventOutput final : public Output {
         void operator()(bufferevent* stream) const { bufferevent_free(stream); }
     };
 
-    const Socket socket_;
     std::unique_ptr<bufferevent, FreeBufferevent> stream_;
     Fifo<ItemPtr> items_;  // one for each reference in the evbuffer
     int error_ = 0;
@@ -65,8 +65,9 @@ class BuffereventOutput final : public Output {
     size_t room_used_ = 0;
 };
 
-BuffereventOutput::BuffereventOutput(const Socket& socket)
-    : socket_(socket), stream_(bufferevent_socket_new(socket.base, socket.fd, kNoOptions)) {
+BuffereventOutput::BuffereventOutput(Ledger& ledger, OutputOwner& owner)
+    : LedgerOutput(ledger, owner),
+      stream_(bufferevent_socket_new(owner.base(), owner.fd(), kNoOptions)) {
     if (!stream_) {
         throw std::bad_alloc();
     }
@@ -79,11 +80,23 @@ BuffereventOutput::BuffereventOutput(const Socket& socket)
 
 // In a callback of its own, bufferevent_free does not free anything yet. The items must not wait.
 BuffereventOutput::~BuffereventOutput() {
+    BuffereventOutput::clear();
+}
+
+void BuffereventOutput::clear() {
+    room_ = {};
+    room_used_ = 0;
     evbuffer_unfreeze(waiting(), 1);
     evbuffer_drain(waiting(), evbuffer_get_length(waiting()));
 }
 
 void BuffereventOutput::copy(std::string_view bytes) {
+    if (admit(bytes.size())) {
+        copy_admitted(bytes);
+    }
+}
+
+void BuffereventOutput::copy_admitted(std::string_view bytes) {
     while (!bytes.empty()) {
         if (room_used_ == room_.iov_len && !reserve()) {
             return;
@@ -97,8 +110,11 @@ void BuffereventOutput::copy(std::string_view bytes) {
 
 void BuffereventOutput::value(ItemPtr item) {
     const std::string_view bytes = item->value();
+    if (!admit(bytes.size())) {
+        return;
+    }
     if (bytes.size() < kCopyBelow) {
-        copy(bytes);
+        copy_admitted(bytes);
         return;
     }
     commit();
@@ -109,6 +125,9 @@ void BuffereventOutput::value(ItemPtr item) {
 
 Flushed BuffereventOutput::flush(int /*fd*/) {
     commit();
+    if (is_cut()) {
+        return {Flushed::State::failed, ENOBUFS};
+    }
     if (error_ != 0) {
         return {Flushed::State::failed, error_};
     }
@@ -121,8 +140,9 @@ bool BuffereventOutput::holds(const Bucket& bucket) const {
 }
 
 void BuffereventOutput::on_written(bufferevent* /*stream*/, void* self) {
-    const Socket& socket = static_cast<BuffereventOutput*>(self)->socket_;
-    socket.on_progress(socket.arg);
+    auto* output = static_cast<BuffereventOutput*>(self);
+    output->sent(output->pending() - evbuffer_get_length(output->waiting()));
+    output->owner().output_progressed();
 }
 
 void BuffereventOutput::on_event(bufferevent* stream, short what, void* self) {
@@ -170,16 +190,21 @@ void ignore_sigpipe() {
 
 class BuffereventPath final : public OutputPath {
   public:
-    std::unique_ptr<Output> open(const Socket& socket) override {
+    explicit BuffereventPath(const Limits& limits) : ledger_("bufferevent", limits) {}
+
+    std::unique_ptr<Output> open(OutputOwner& owner) override {
         ignore_sigpipe();
-        return std::make_unique<BuffereventOutput>(socket);
+        return std::make_unique<BuffereventOutput>(ledger_, owner);
     }
+
+  private:
+    Ledger ledger_;
 };
 
 }  // namespace
 
-std::unique_ptr<OutputPath> make_bufferevent_path() {
-    return std::make_unique<BuffereventPath>();
+std::unique_ptr<OutputPath> make_bufferevent_path(const Limits& limits) {
+    return std::make_unique<BuffereventPath>(limits);
 }
 
 }  // namespace mcbpd

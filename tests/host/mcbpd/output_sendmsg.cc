@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "fifo.h"
-#include "output.h"
+#include "ledger.h"
 
 namespace mcbpd {
 namespace {
@@ -26,24 +26,24 @@ char* at(const iovec& piece) {
     return static_cast<char*>(piece.iov_base);
 }
 
-class SendmsgOutput final : public Output {
+class SendmsgOutput final : public LedgerOutput {
   public:
+    using LedgerOutput::LedgerOutput;
+
     void copy(std::string_view bytes) override;
     void value(ItemPtr item) override;
     Flushed flush(int fd) override;
-    size_t pending() const override { return pending_; }
     bool holds(const Bucket& bucket) const override;
 
   private:
     bool is_copied(const iovec& piece) const;
     void relocate(size_t room);
     size_t list(msghdr& message);
-    void advance(size_t sent);
-    void clear();
+    void advance(size_t bytes);
+    void clear() override;
 
     Fifo<iovec> pieces_;
     Fifo<ItemPtr> items_;  // one for each piece that is not copied
-    size_t pending_ = 0;
 
     // The copied pieces that are unsent are one run of bytes: [buffer_sent_, buffer_end_).
     std::unique_ptr<char[]> buffer_;
@@ -53,6 +53,9 @@ class SendmsgOutput final : public Output {
 };
 
 void SendmsgOutput::copy(std::string_view bytes) {
+    if (!admit(bytes.size())) {
+        return;
+    }
     if (bytes.size() > buffer_capacity_ - buffer_end_) {
         relocate(bytes.size());
     }
@@ -64,19 +67,23 @@ void SendmsgOutput::copy(std::string_view bytes) {
         pieces_.push({to, bytes.size()});
     }
     buffer_end_ += bytes.size();
-    pending_ += bytes.size();
 }
 
 void SendmsgOutput::value(ItemPtr item) {
     const std::string_view bytes = item->value();
+    if (!admit(bytes.size())) {
+        return;
+    }
     pieces_.push({const_cast<char*>(bytes.data()), bytes.size()});
     items_.push(std::move(item));
-    pending_ += bytes.size();
 }
 
 Flushed SendmsgOutput::flush(int fd) {
+    if (is_cut()) {
+        return {Flushed::State::failed, ENOBUFS};
+    }
     size_t spent = 0;
-    while (pending_ > 0) {
+    while (pending() > 0) {
         if (spent >= kFlushBudget) {
             return {Flushed::State::more};
         }
@@ -92,12 +99,12 @@ Flushed SendmsgOutput::flush(int fd) {
             }
             return {Flushed::State::failed, errno};
         }
-        const auto sent = static_cast<size_t>(result);
-        advance(sent);
-        if (sent < offered) {
+        const auto taken = static_cast<size_t>(result);
+        advance(taken);
+        if (taken < offered) {
             return {Flushed::State::blocked};
         }
-        spent += sent;
+        spent += taken;
     }
     return {};
 }
@@ -139,29 +146,29 @@ size_t SendmsgOutput::list(msghdr& message) {
     message.msg_iov = pieces_.begin();
     message.msg_iovlen = std::min(pieces_.size(), size_t{IOV_MAX});
     if (message.msg_iovlen == pieces_.size()) {
-        return pending_;
+        return pending();
     }
     return std::accumulate(pieces_.begin(), pieces_.begin() + IOV_MAX, size_t{0},
                            [](size_t sum, const iovec& piece) { return sum + piece.iov_len; });
 }
 
-void SendmsgOutput::advance(size_t sent) {
-    pending_ -= sent;
-    if (pending_ == 0) {
+void SendmsgOutput::advance(size_t bytes) {
+    sent(bytes);
+    if (pending() == 0) {
         clear();
         return;
     }
     size_t whole_pieces = 0;
     size_t whole_items = 0;
     for (iovec& piece : pieces_) {
-        const size_t part = std::min(sent, piece.iov_len);
+        const size_t part = std::min(bytes, piece.iov_len);
         const bool whole = part == piece.iov_len;
         if (is_copied(piece)) {
             buffer_sent_ += part;
         } else if (whole) {
             ++whole_items;
         }
-        sent -= part;
+        bytes -= part;
         if (!whole) {
             piece = {at(piece) + part, piece.iov_len - part};
             break;
@@ -185,15 +192,20 @@ void SendmsgOutput::clear() {
 
 class SendmsgPath final : public OutputPath {
   public:
-    std::unique_ptr<Output> open(const Socket& /*socket*/) override {
-        return std::make_unique<SendmsgOutput>();
+    explicit SendmsgPath(const Limits& limits) : ledger_("sendmsg", limits) {}
+
+    std::unique_ptr<Output> open(OutputOwner& owner) override {
+        return std::make_unique<SendmsgOutput>(ledger_, owner);
     }
+
+  private:
+    Ledger ledger_;
 };
 
 }  // namespace
 
-std::unique_ptr<OutputPath> make_sendmsg_path() {
-    return std::make_unique<SendmsgPath>();
+std::unique_ptr<OutputPath> make_sendmsg_path(const Limits& limits) {
+    return std::make_unique<SendmsgPath>(limits);
 }
 
 }  // namespace mcbpd

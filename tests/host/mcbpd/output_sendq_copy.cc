@@ -13,8 +13,8 @@ class SendqCopyOutput final : public SendqOutput {
 
 }  // namespace
 
-std::unique_ptr<OutputPath> make_sendq_copy_path() {
-    return std::make_unique<SendqPath<SendqCopyOutput>>();
+std::unique_ptr<OutputPath> make_sendq_copy_path(const Limits& limits) {
+    return std::make_unique<SendqPath<SendqCopyOutput>>(limits);
 }
 
 }  // namespace mcbpd

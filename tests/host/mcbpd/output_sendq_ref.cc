@@ -11,8 +11,10 @@ class SendqRefOutput final : public SendqOutput {
     void value(ItemPtr item) override {
         const std::string_view bytes = item->value();
         will_borrow(*item.get());
-        if (appended(
-                sendq_append_ref(queue(), bytes.data(), bytes.size(), give_back, item.get()))) {
+        const auto append_ref = [&] {
+            return sendq_append_ref(queue(), bytes.data(), bytes.size(), give_back, item.get());
+        };
+        if (append(bytes.size(), append_ref)) {
             item.release();  // sendq's now, or given back already; else it is dropped here
         }
     }
@@ -25,8 +27,8 @@ class SendqRefOutput final : public SendqOutput {
 
 }  // namespace
 
-std::unique_ptr<OutputPath> make_sendq_ref_path() {
-    return std::make_unique<SendqPath<SendqRefOutput>>();
+std::unique_ptr<OutputPath> make_sendq_ref_path(const Limits& limits) {
+    return std::make_unique<SendqPath<SendqRefOutput>>(limits);
 }
 
 }  // namespace mcbpd

@@ -25,13 +25,14 @@ Server::Server(const Options& options)
     : sndbuf_(options.sndbuf),
       census_(options.threads, options.output),
       teardowns_(loop_, store_, front_ends_, options.teardown_timeout),
+      rosters_(loop_, front_ends_),
       listener_(listen(options)),
       accept_again_(evtimer_new(loop_.base(), on_accept_again, this)),
       sigterm_(loop_.add(SIGTERM, EV_SIGNAL | EV_PERSIST, on_signal, this)),
       sigint_(loop_.add(SIGINT, EV_SIGNAL | EV_PERSIST, on_signal, this)) {
     for (size_t thread = 0; thread < options.threads; ++thread) {
         front_ends_.push_back(
-            std::make_unique<FrontEnd>(options, store_, teardowns_, census_, thread));
+            std::make_unique<FrontEnd>(options, store_, teardowns_, rosters_, census_, thread));
     }
 }
 
@@ -82,8 +83,8 @@ void Server::deal(int fd) {
     if (sndbuf_ > 0) {
         set_option(fd, SOL_SOCKET, SO_SNDBUF, sndbuf_);
     }
-    front_ends_[next_]->adopt(fd);
-    next_ = (next_ + 1) % front_ends_.size();
+    front_ends_[dealt_ % front_ends_.size()]->adopt(fd, dealt_);
+    ++dealt_;
 }
 
 }  // namespace mcbpd

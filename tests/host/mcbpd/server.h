@@ -12,6 +12,7 @@
 #include "event_loop.h"
 #include "front_end.h"
 #include "options.h"
+#include "roster.h"
 #include "store.h"
 #include "teardown.h"
 
@@ -48,12 +49,13 @@ class Server {
     Census census_;
     EventLoop loop_;
     Teardowns teardowns_;
+    Rosters rosters_;
     ListenerPtr listener_;
     EventPtr accept_again_;
     EventPtr sigterm_;
     EventPtr sigint_;
     std::vector<std::unique_ptr<FrontEnd>> front_ends_;
-    size_t next_ = 0;
+    uint64_t dealt_ = 0;
 };
 
 }  // namespace mcbpd

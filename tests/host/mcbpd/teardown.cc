@@ -1,22 +1,11 @@
 #include "teardown.h"
 
-#include <cmath>
 #include <iterator>
 #include <new>
 
 #include "front_end.h"
 
 namespace mcbpd {
-namespace {
-
-timeval to_timeval(Teardowns::Timeout timeout) {
-    double seconds = 0;
-    const double part = std::modf(timeout.count(), &seconds);
-    return {static_cast<time_t>(seconds), static_cast<suseconds_t>(part * 1e6)};
-}
-
-}  // namespace
-
 Teardowns::Teardowns(EventLoop& loop, Store& store,
                      const std::vector<std::unique_ptr<FrontEnd>>& front_ends, Timeout timeout)
     : loop_(loop),

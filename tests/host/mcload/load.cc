@@ -23,18 +23,17 @@ std::string make_batch(size_t depth) {
     return batch;
 }
 
-Load::Clock::time_point deadline_after(double seconds) {
-    if (seconds == 0) {
-        return Load::Clock::time_point::max();
-    }
+Load::Clock::duration to_duration(double seconds) {
     const std::chrono::duration<double> duration(seconds);
-    return Load::Clock::now() + std::chrono::duration_cast<Load::Clock::duration>(duration);
+    return std::chrono::duration_cast<Load::Clock::duration>(duration);
 }
 
 }  // namespace
 
 Load::Load(const Options& options, const Expected& expected)
     : options_(options),
+      pause_(to_duration(options.pause)),
+      stall_(to_duration(options.stall)),
       batch_(make_batch(options.depth)),
       buffer_(kReadBytes),
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {
@@ -54,11 +53,10 @@ Outcome Load::run(uint64_t requests, double seconds) {
     const Clock::time_point started = Clock::now();
     outcome_ = {};
     to_ask_ = requests;
-    deadline_ = deadline_after(seconds);
-    for (const auto& client : clients_) {
-        start_batch(*client);
-    }
-    while (in_flight_ > 0) {
+    deadline_ = seconds == 0 ? Clock::time_point::max() : started + to_duration(seconds);
+    last_event_ = started;
+    start(started);
+    while (in_flight_ > 0 || !resting_.empty()) {
         wait();
     }
     outcome_.seconds = std::chrono::duration<double>(Clock::now() - started).count();
@@ -77,6 +75,17 @@ void Load::watch(Client& client, int operation, uint32_t events) const {
     event.data.ptr = &client;
     if (epoll_ctl(epoll_, operation, client.socket.fd(), &event) != 0) {
         fail_errno("epoll_ctl");
+    }
+}
+
+// Those that pause do not start at once, so that they do not ask all together ever after.
+void Load::start(Clock::time_point now) {
+    for (size_t i = 0; i < clients_.size(); ++i) {
+        if (pause_ == Clock::duration::zero()) {
+            start_batch(*clients_[i]);
+        } else {
+            resting_.push_back({clients_[i].get(), now + pause_ * i / clients_.size()});
+        }
     }
 }
 
@@ -109,18 +118,40 @@ bool Load::send_batch(Client& client) {
 
 void Load::wait() {
     std::array<epoll_event, 256> events{};
-    const int timeout_ms = static_cast<int>(options_.stall * 1000);
-    const int ready = epoll_wait(epoll_, events.data(), events.size(), timeout_ms);
+    const int ready = epoll_wait(epoll_, events.data(), events.size(), timeout_ms());
     if (ready < 0 && errno != EINTR) {
         fail_errno("epoll_wait");
     }
-    if (ready == 0) {
+    const Clock::time_point now = Clock::now();
+    if (ready > 0 || in_flight_ == 0) {
+        last_event_ = now;
+    } else if (now - last_event_ >= stall_) {
         throw std::runtime_error("stalled: " + std::to_string(in_flight_) +
                                  " connections wait for the server");
     }
     for (int i = 0; i < ready; ++i) {
         const epoll_event& event = events[static_cast<size_t>(i)];
         serve(*static_cast<Client*>(event.data.ptr), event.events);
+    }
+    start_rested();
+}
+
+// Until the server must have said something, or the next one has rested.
+int Load::timeout_ms() const {
+    Clock::time_point until = last_event_ + stall_;
+    if (!resting_.empty()) {
+        until = std::min(until, resting_.front().until);
+    }
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
+    return static_cast<int>(std::max<int64_t>(left.count(), 0));
+}
+
+void Load::start_rested() {
+    const Clock::time_point now = Clock::now();
+    while (!resting_.empty() && resting_.front().until <= now) {
+        Client& client = *resting_.front().client;
+        resting_.pop_front();
+        start_batch(client);
     }
 }
 
@@ -152,7 +183,11 @@ void Load::finish_batch(Client& client) {
     outcome_.batch_us.push_back(took.count());
     outcome_.responses += client.depth;
     --in_flight_;
-    start_batch(client);
+    if (pause_ == Clock::duration::zero()) {
+        start_batch(client);
+    } else {
+        resting_.push_back({&client, Clock::now() + pause_});
+    }
 }
 
 }  // namespace mcload

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -46,20 +47,32 @@ class Load {
 
     void connect(const Expected& expected);
     void watch(Client& client, int operation, uint32_t events) const;
+    void start(Clock::time_point now);
     void start_batch(Client& client);
     static bool send_batch(Client& client);
     void wait();
+    int timeout_ms() const;
+    void start_rested();
     void serve(Client& client, uint32_t events);
     void receive(Client& client);
     void finish_batch(Client& client);
 
+    struct Resting {
+        Client* client;
+        Clock::time_point until;
+    };
+
     const Options options_;
+    const Clock::duration pause_;
+    const Clock::duration stall_;
     std::string batch_;  // the requests of a whole one, in wire form
     std::vector<char> buffer_;
     int epoll_;
     std::vector<std::unique_ptr<Client>> clients_;
     uint64_t to_ask_ = 0;
-    size_t in_flight_ = 0;  // batches
+    size_t in_flight_ = 0;         // batches
+    std::deque<Resting> resting_;  // in the order in which they go on
+    Clock::time_point last_event_;
     Clock::time_point deadline_;
     Outcome outcome_;
 };

@@ -35,6 +35,8 @@ void set(Options& options, std::string_view name, std::string_view text) {
         options.warmup = number<uint64_t>(name, text);
     } else if (name == "--seconds") {
         options.seconds = number<double>(name, text);
+    } else if (name == "--pause") {
+        options.pause = number<double>(name, text);
     } else if (name == "--stall") {
         options.stall = number<double>(name, text);
     } else if (name == "--verify") {
@@ -48,7 +50,7 @@ void set(Options& options, std::string_view name, std::string_view text) {
 
 const char* const kUsage =
     "usage: mcload --port=N [--connections=N] [--depth=N] [--value=BYTES] [--requests=N]\n"
-    "              [--warmup=N] [--seconds=S] [--stall=S] [--verify]\n";
+    "              [--warmup=N] [--seconds=S] [--pause=S] [--stall=S] [--verify]\n";
 
 Options parse_options(int argc, char* const* argv) {
     Options options;

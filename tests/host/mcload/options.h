@@ -14,6 +14,7 @@ struct Options {
     uint64_t requests = 100000;
     uint64_t warmup = 0;
     double seconds = 0;  // 0: as long as the requests take
+    double pause = 0;    // of a connection, after each of its batches
     double stall = 10;   // without a byte from the server
     bool verify = false;
 };

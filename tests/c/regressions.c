@@ -1,0 +1,174 @@
+/* What was wrong once. Each case runs in a child, because it may hang or crash. */
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "simulated.h"
+
+static unsigned char bytes[1 << 20];
+
+static void fill_up(sendq_t* q, ends e) {
+    int hints = 0;
+    for (int i = 0; !(hints & SENDQ_BLOCKED) && i < 10000; i++) {
+        CHECK(sendq_append_ref(q, bytes, sizeof bytes, NULL, NULL) >= 0);
+        hints = sendq_flush(q, e.queue, 0);
+        CHECK(hints >= 0);
+    }
+}
+
+/* A clock that jumps back while the socket is full must not make blocked_ns 584 years. */
+static void blocked_ns_wraps(void) {
+    sendq_t* q = new_simulated_queue();
+    ends e = ends_unix();
+    now_ns = 100;
+    fill_up(q, e);
+    now_ns = 50;
+    CHECK(figures(q).blocked_ns < 100);
+    CHECK(sendq_consume(q, 1) >= 0);
+    CHECK(figures(q).blocked_ns < 100);
+}
+
+/* What left never exceeds burst + rate * t: the time that tokens were made of is rounded down. */
+static void rate_is_exceeded(void) {
+    sendq_t* q = new_simulated_queue();
+    ends e = ends_unix();
+    CHECK_IS(sendq_set_rate(q, 127, 2), 0);
+    CHECK(sendq_append(q, bytes, 1000) >= 0);
+    CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
+    for (int i = 0; i < 900; i++) {
+        now_ns += sendq_retry_after_ns(q);
+        CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
+        CHECK(sendq_sent_bytes(q) <= 2 + now_ns * 127 / SECOND);
+        CHECK(recv(e.peer, bytes, sizeof bytes, MSG_DONTWAIT) > 0);
+    }
+}
+
+/* The same above 10^9 bytes a second: every flush gets a nanosecond's worth while the clock stands
+ * still. */
+static void rate_while_the_clock_stands_still(void) {
+    sendq_t* q = new_simulated_queue();
+    ends e = ends_unix();
+    CHECK_IS(sendq_set_rate(q, 1999999999, 100), 0);
+    CHECK(sendq_append(q, bytes, 1000) >= 0);
+    CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
+    now_ns++;
+    for (int i = 0; i < 100; i++) {
+        CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
+    }
+    CHECK(sendq_sent_bytes(q) <= 100 + 2);
+}
+
+/* Other rates within a moment are no new bursts. */
+static void rate_set_again(void) {
+    sendq_t* q = new_simulated_queue();
+    ends e = ends_unix();
+    CHECK(sendq_append(q, bytes, 10000) >= 0);
+    for (int i = 0; i < 10; i++) {
+        CHECK_IS(sendq_set_rate(q, 1000, 500), 0);
+        CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
+    }
+    CHECK_IS(sendq_sent_bytes(q), 500);
+}
+
+/* The deadline is told, also while all that waits is corked and there is a rate. */
+static void deadline_behind_a_rate(void) {
+    sendq_t* q = new_simulated_queue();
+    CHECK_IS(sendq_set_rate(q, 1000, 1000), 0);
+    CHECK_IS(sendq_cork(q), 0);
+    CHECK(sendq_append(q, bytes, 100) >= 0);
+    CHECK_IS(sendq_close_within(q, SECOND), 0);
+    CHECK_IS(sendq_flush(q, -1, 0), 0);
+    CHECK_IS(sendq_retry_after_ns(q), SECOND);
+}
+
+/* Nobody could take what was corked: the connection is not stuck as soon as it is let go. */
+static void uncorked_and_stuck(void) {
+    sendq_t* q = new_simulated_queue();
+    CHECK_IS(sendq_cork(q), 0);
+    CHECK(sendq_append(q, bytes, 100) >= 0);
+    now_ns += 60ULL * SECOND;
+    CHECK_IS(sendq_uncork(q), SENDQ_WAKE);
+    CHECK_IS(sendq_stalled_ns(q), 0);
+}
+
+static void free_it(void* arg, int level, sendq_t* q, const char* message) {
+    (void)arg, (void)level, (void)message;
+    sendq_free(q);
+}
+
+/* A logger that frees the queue, as the header allows, when it is told because of sendq_free. */
+static void logger_frees_in_free(void) {
+    sendq_pool_t* pool = new_simulated((sendq_pool_config_t){0});
+    sendq_t* q = new_borrower(pool, 1);
+    sendq_t* other = new_borrower(pool, 1);
+    ends e = ends_unix();
+    CHECK_IS(sendq_set_logger(free_it, NULL, SENDQ_LOG_TRACE), 0);
+    fill_up(q, e);
+    sendq_free(q);
+    CHECK_IS(pool_figures(pool).queues, 1);
+    sendq_free(other);
+    CHECK_IS(pool_figures(pool).queues, 0);
+}
+
+static sendq_t* asked;
+static bool asking;
+
+/* A clock that asks a queue, as the header allows. */
+static uint64_t asking_now(void* arg) {
+    (void)arg;
+    if (asked != NULL && !asking) {
+        asking = true;
+        (void)sendq_queued_bytes(asked);
+        asking = false;
+    }
+    return now_ns;
+}
+
+/* sendq_splice looks at the clock of one queue while the other is locked. */
+static void clock_under_a_lock(void) {
+    sendq_pool_t* pool =
+        new_pool((sendq_pool_config_t){.flags = SENDQ_THREADSAFE, .now = asking_now});
+    sendq_config_t config = {.size = sizeof config, .flags = SENDQ_THREADSAFE};
+    sendq_t* a = new_queue(pool, &config);
+    sendq_t* b = new_queue(pool, &config);
+    CHECK(sendq_append(a, bytes, 100) >= 0);
+    asked = a;
+    CHECK(sendq_splice(b, a) >= 0);
+    asked = b;
+    CHECK(sendq_splice(a, b) >= 0);
+}
+
+static bool passes(void (*run)(void)) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(5);
+        run();
+        _exit(0);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child);
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+int main(void) {
+    static const struct {
+        const char* name;
+        void (*run)(void);
+    } cases[] = {
+        {"blocked_ns_wraps", blocked_ns_wraps},
+        {"rate_is_exceeded", rate_is_exceeded},
+        {"rate_while_the_clock_stands_still", rate_while_the_clock_stands_still},
+        {"rate_set_again", rate_set_again},
+        {"deadline_behind_a_rate", deadline_behind_a_rate},
+        {"uncorked_and_stuck", uncorked_and_stuck},
+        {"logger_frees_in_free", logger_frees_in_free},
+        {"clock_under_a_lock", clock_under_a_lock},
+    };
+    int failed = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool passed = passes(cases[i].run);
+        printf("%-36s %s\n", cases[i].name, passed ? "passes" : "FAILS");
+        failed += !passed;
+    }
+    return failed;
+}

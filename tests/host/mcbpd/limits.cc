@@ -1,0 +1,29 @@
+#include "limits.h"
+
+#include <algorithm>
+
+#include "options.h"
+
+namespace mcbpd {
+namespace {
+
+size_t limit(size_t option) {
+    return option == 0 ? Limits::kNone : option;
+}
+
+}  // namespace
+
+Limits limits_of(const Options& options) {
+    Limits limits;
+    limits.cap = limit(options.cap);
+    limits.high = std::min(limit(options.high), limits.cap);
+    limits.low = limits.high / 2;
+    if (options.budget > 0) {
+        limits.budget = options.budget / options.threads;
+    }
+    limits.min_rate = options.min_rate;
+    limits.min_rate_window = std::chrono::duration_cast<std::chrono::nanoseconds>(options.stall);
+    return limits;
+}
+
+}  // namespace mcbpd

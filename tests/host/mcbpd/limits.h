@@ -1,0 +1,31 @@
+// What the outputs of one front-end may hold.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+
+namespace mcbpd {
+
+struct Options;
+
+struct Limits {
+    static constexpr size_t kNone = std::numeric_limits<int64_t>::max();
+
+    // In bytes that wait, of one output: where its client's requests are left alone, where they are
+    // taken up again, and what is never exceeded.
+    size_t high = kNone;
+    size_t low = kNone;
+    size_t cap = kNone;
+    // In bytes, of all outputs.
+    size_t budget = kNone;
+    // Fewer bytes a second, over such a time, are as good as none. 0: one is enough. Only sendq
+    // keeps books about it.
+    uint64_t min_rate = 0;
+    std::chrono::nanoseconds min_rate_window{0};
+};
+
+Limits limits_of(const Options& options);
+
+}  // namespace mcbpd
