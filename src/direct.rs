@@ -34,6 +34,7 @@ pub fn send<S: Sink>(
 }
 
 /// A flush; if another thread is at it, that one sends, or says that there is more.
+#[inline(never)]
 fn flush_if_free<S: Sink>(queue: &impl Lender, sink: &mut S) -> Result<Hints> {
     match flush(queue, sink, 0) {
         Err(Errno::BUSY) => Ok(Hints::NONE),

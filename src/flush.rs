@@ -23,6 +23,7 @@ pub trait Lender {
 /// BLOCKED: bytes remain, the sink is full. MORE: bytes remain, the budget is spent. RESUME: fell to
 /// the low watermark. BUSY: another flush is under way. Any other error is the connection's end: the
 /// queue has failed with it and keeps nothing. TIMED_OUT: its deadline was over before.
+#[inline(always)]
 pub fn flush<S: Sink>(queue: &impl Lender, sink: &mut S, max_bytes: usize) -> Result<Hints> {
     let calls_before = sink.calls();
     let only = queue.lend(|queue, _| {

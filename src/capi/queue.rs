@@ -136,7 +136,7 @@ pub struct sendq_config_t {
 unsafe impl Config for sendq_config_t {}
 
 impl Lender for sendq_t {
-    #[inline]
+    #[inline(always)]
     fn lend<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
         self.look_at_clock();
         self.lend_timeless(f)
