@@ -20,6 +20,7 @@ fn main() {
         "capi/pool",
         "capi/queue",
         "capi/buf",
+        "capi/sendmsg",
         "stats",
         "capi/stats",
         "capi/logger",

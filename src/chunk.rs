@@ -23,6 +23,7 @@ use crate::segment::{Gone, Kind, Owner, Piece, Run, Segment};
 use libc::c_int;
 use std::cell::Cell;
 use std::cmp::Ordering;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{self, AtomicPtr};
 
@@ -127,6 +128,12 @@ impl Chunk {
         HEADER + self.capacity()
     }
 
+    /// All of what it can hold.
+    pub fn room(&mut self) -> &mut [MaybeUninit<u8>] {
+        // SAFETY: the block is owned, and any bytes are MaybeUninit.
+        unsafe { std::slice::from_raw_parts_mut(bytes_of(self.0).cast(), self.capacity()) }
+    }
+
     /// Where its first byte is: the whole capacity may be written there.
     pub fn spare(&mut self) -> *mut u8 {
         bytes_of(self.0)
@@ -191,6 +198,11 @@ impl Stack {
         // SAFETY: the block was just given up to this stack, nobody else refers to it.
         unsafe { block.as_mut().next = self.top.get() };
         self.top.set(Some(block));
+    }
+
+    /// None is there.
+    pub fn is_empty(&self) -> bool {
+        self.top.get().is_none()
     }
 
     /// Takes the top one.
@@ -404,6 +416,19 @@ impl Chain {
         self.head = self.tail;
     }
 
+    /// Makes `chunk`, of which the first `len` bytes were written, the first: there is another. Returns
+    /// where they are.
+    pub fn prepend(&mut self, chunk: Chunk, len: usize) -> Piece {
+        assert!(self.head.is_some() && len <= chunk.capacity());
+        let mut block = chunk.into_block();
+        // SAFETY: the block was just given up to this chain, nobody else refers to it.
+        let header = unsafe { block.as_mut() };
+        header.clear();
+        (header.next, header.end) = (self.head, len as u32);
+        self.head = Some(block);
+        Piece::new(bytes_of(block), len)
+    }
+
     /// Makes `chunk` the tail.
     pub fn push(&mut self, chunk: Chunk) {
         let Some(mut last) = self.tail else {
@@ -520,16 +545,30 @@ impl Chain {
             // SAFETY: the chain owns its blocks, and no reference into this one is alive.
             let header = unsafe { block.as_mut() };
             if header.told < header.first {
-                let place = insertion_of(block, header.capacity, header.told);
-                header.told += 1;
-                // SAFETY: insertions below count are initialised.
-                let Insertion { segment, reason, .. } = unsafe { place.read() };
-                return Some(Gone { segment, reason });
+                // SAFETY: of this chain.
+                return Some(unsafe { tell_next(block, header) });
             }
             if !self.pop_passed(&mut emptied) {
-                return None;
+                return self.next_gone_behind();
             }
         }
+    }
+
+    /// The same behind the first chunk: where that was prepended.
+    #[cold]
+    #[inline(never)]
+    fn next_gone_behind(&mut self) -> Option<Gone> {
+        let mut next = self.head;
+        while let Some(mut block) = next {
+            // SAFETY: the chain owns its blocks, and no reference into this one is alive.
+            let header = unsafe { block.as_mut() };
+            if header.told < header.first {
+                // SAFETY: of this chain.
+                return Some(unsafe { tell_next(block, header) });
+            }
+            next = header.next;
+        }
+        None
     }
 
     /// Gives back the chunks at the front that all has left of, and all are told about.
@@ -811,6 +850,19 @@ impl Header {
         }
         self.first - first
     }
+}
+
+/// The next segment of `block` that has left and is not told: it is now.
+///
+/// # Safety
+/// `header` is that of `block`, and there is one.
+#[inline(always)]
+unsafe fn tell_next(block: NonNull<Header>, header: &mut Header) -> Gone {
+    let place = insertion_of(block, header.capacity, header.told);
+    header.told += 1;
+    // SAFETY: insertions below count are initialised.
+    let Insertion { segment, reason, .. } = unsafe { place.read() };
+    Gone { segment, reason }
 }
 
 /// Insertion `i` of `block`: they grow from its end.

@@ -21,6 +21,14 @@ impl Errno {
     pub const PIPE: Errno = Errno::known(libc::EPIPE);
     /// The peer broke the connection.
     pub const RESET: Errno = Errno::known(libc::ECONNRESET);
+    /// Not now.
+    pub const AGAIN: Errno = Errno::known(libc::EAGAIN);
+    /// Not what sendq can do.
+    pub const NOT_SUPPORTED: Errno = Errno::known(libc::EOPNOTSUPP);
+    /// The bytes are others.
+    pub const ILLEGAL_SEQUENCE: Errno = Errno::known(libc::EILSEQ);
+    /// The sink cannot go on before its connection is readable. No platform has this number.
+    pub const WANT_READ: Errno = Errno::known(4096);
     /// A signal came first.
     pub const INTERRUPTED: Errno = Errno::known(libc::EINTR);
     /// A flush is under way, or memory is reserved.
@@ -68,6 +76,11 @@ impl Errno {
     /// As the C ABI returns it.
     pub fn negated(self) -> c_int {
         -self.0.get()
+    }
+
+    /// The sink took nothing, and wants to be offered the same again.
+    pub fn is_refusal(self) -> bool {
+        self.is_transient() || self == Errno::INTERRUPTED || self == Errno::WANT_READ
     }
 
     /// The sink is full for now: nothing failed, waiting mends it. The kernel reports its own

@@ -23,6 +23,7 @@ pub trait Lender {
 /// BLOCKED: bytes remain, the sink is full. MORE: bytes remain, the budget is spent. RESUME: fell to
 /// the low watermark. BUSY: another flush is under way. Any other error is the connection's end: the
 /// queue has failed with it and keeps nothing. TIMED_OUT: its deadline was over before.
+#[inline(always)]
 pub fn flush<S: Sink>(queue: &impl Lender, sink: &mut S, max_bytes: usize) -> Result<Hints> {
     let calls_before = sink.calls();
     let only = queue.lend(|queue, _| {
@@ -47,7 +48,11 @@ pub fn flush<S: Sink>(queue: &impl Lender, sink: &mut S, max_bytes: usize) -> Re
 
 /// What a flush may send, and what is first. What others append meanwhile waits for the next call: so a
 /// call ends, however fast they are.
-fn begin(queue: &mut Queue, pool: &Pool, max_bytes: usize) -> Result<(usize, Option<Run>)> {
+pub(crate) fn begin(
+    queue: &mut Queue,
+    pool: &Pool,
+    max_bytes: usize,
+) -> Result<(usize, Option<Run>)> {
     let allowed = usize::try_from(queue.begin_flush(pool)?).unwrap_or(usize::MAX);
     let budget = if max_bytes == 0 { allowed } else { allowed.min(max_bytes) };
     Ok((budget, queue.runs().next()))
@@ -125,7 +130,10 @@ fn go_on<S: Sink>(
 }
 
 /// Makes `attempt`, again when a signal came first. Returns how many bytes it `offered` as well.
-fn offer(offered: usize, mut attempt: impl FnMut() -> Result<usize>) -> (usize, Result<usize>) {
+pub(crate) fn offer(
+    offered: usize,
+    mut attempt: impl FnMut() -> Result<usize>,
+) -> (usize, Result<usize>) {
     let mut outcome = attempt();
     let mut left = MAX_INTERRUPTS - 1;
     while outcome == Err(Errno::INTERRUPTED) && left > 0 {

@@ -7,8 +7,11 @@
 //! ```text
 //!   capi/       every extern "C" function, one file per handle
 //!     boundary    NULL, panics, locks: what stands between C and the core
+//!   direct      sends past an empty queue what the caller has in hand
+//!   records     a flush in contiguous records, for TLS
+//!   verify      compares what waits with what another path has sent
 //!   flush       moves bytes from a queue to a sink, under a budget
-//!     sink/       where bytes go: socket
+//!     sink/       where bytes go: a socket, a host's function, a comparison
 //!     queue       what waits, in order: append, borrow, reserve, cork, peek, consume
 //!       pressure    watermarks and the hard cap; how fast bytes may leave, and how slowly
 //!       tally       what is counted
@@ -39,13 +42,16 @@
 pub mod capi;
 pub mod chunk;
 pub mod clock;
+pub mod direct;
 pub mod errno;
 pub mod flush;
 pub mod log;
 pub mod pool;
 pub mod pressure;
 pub mod queue;
+pub mod records;
 pub mod segment;
 pub mod sink;
 pub mod stats;
 pub mod tally;
+pub mod verify;

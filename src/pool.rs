@@ -209,6 +209,15 @@ impl Pool {
         }
     }
 
+    /// Warm chunks that hold `bytes` are there, and stay until the next call: this pool is confined.
+    pub fn keeps(&self, bytes: u64) -> bool {
+        let Guard::Confined(state) = &self.state else { return false };
+        // Spare ones are no use here, and are not told apart in what is kept.
+        let chunks =
+            if state.spares.get() > 0 { 0 } else { state.kept.get() / self.limits.chunk_bytes };
+        bytes <= chunks as u64 * self.limits.capacity() as u64
+    }
+
     /// One chunk that holds at least `bytes`. Errors as for [`Pool::take`].
     pub fn take_contiguous(&self, bytes: usize) -> Result<Chunk> {
         if bytes <= self.limits.capacity() {

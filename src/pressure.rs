@@ -23,6 +23,8 @@ impl Hints {
     pub const MORE: Hints = Hints(8);
     /// Fell to the low watermark after having been high.
     pub const RESUME: Hints = Hints(16);
+    /// Bytes remain, the sink goes on once its connection is readable.
+    pub const WANT_READ: Hints = Hints(32);
 
     /// As the C ABI returns them.
     pub fn bits(self) -> u32 {

@@ -6,7 +6,7 @@
 
 mod extras;
 
-use crate::chunk::{Census, Chain, SEGMENT, Stack};
+use crate::chunk::{Census, Chain, Chunk, SEGMENT, Stack};
 use crate::errno::{Errno, Result};
 use crate::pool::Pool;
 use crate::pressure::floor::Floor;
@@ -665,6 +665,53 @@ impl Queue {
         true
     }
 
+    /// As much waits as the high watermark, or more.
+    pub fn is_high(&self) -> bool {
+        self.pressure.is_high()
+    }
+
+    /// Starts sending `total` bytes past the queue, as a flush, if nothing waits or holds them back. They
+    /// will have room here if the sink refuses them: in the chunks that are returned, or in warm ones of
+    /// the pool, where nobody else takes them meanwhile.
+    ///
+    /// Errors as for an append; BUSY also while a flush is under way.
+    pub fn begin_direct(&mut self, pool: &Pool, total: u64) -> Result<Option<Stack>> {
+        self.admit(total)?;
+        if self.flags.any(Flags::FLUSHING) {
+            return Err(Errno::BUSY);
+        }
+        let is_free = self.chain.is_empty() && !self.flags.any(Flags::PACED);
+        if !is_free || self.chain.is_corked() {
+            return Ok(None);
+        }
+        let spare = if pool.keeps(total) { Stack::new() } else { pool.take_many(total as usize)? };
+        self.flags.set(Flags::FLUSHING, true);
+        Ok(Some(spare))
+    }
+
+    /// `taken` of those bytes have left; the `rest`, of `len` bytes, waits.
+    pub fn end_direct<'a>(
+        &mut self,
+        pool: &Pool,
+        spare: Stack,
+        taken: usize,
+        len: usize,
+        rest: impl Iterator<Item = &'a [u8]>,
+    ) {
+        self.sent += taken as u64;
+        let had_to_take = len > 0 && spare.is_empty();
+        let spare = if had_to_take { pool.take_many(len) } else { Ok(spare) };
+        let mut spare = spare.expect("the pool keeps as much");
+        for part in rest {
+            self.write(part, &mut spare);
+        }
+        pool.give_all(spare);
+        if len > 0 {
+            self.rise(pool, len as u64);
+            self.settle(pool);
+        }
+    }
+
     /// Starts a flush, and says how much of what waits it may send.
     ///
     /// BUSY: one is under way. TIMED_OUT: the deadline was over; everything is dropped. A failed queue
@@ -688,6 +735,33 @@ impl Queue {
             return Ok(available.min(rate.allows(pool.now())));
         }
         Ok(available)
+    }
+
+    /// A flush is under way.
+    pub fn is_flushing(&self) -> bool {
+        self.flags.any(Flags::FLUSHING)
+    }
+
+    /// There is room to note what a sink refused. NO_MEMORY.
+    pub fn may_refuse(&mut self) -> Result<()> {
+        self.extras().map(drop)
+    }
+
+    /// The sink, of which [`Queue::end_flush`] said that it is full, has refused the first `len` bytes, and
+    /// wants to be offered the same again.
+    pub fn refused(&mut self, len: usize) {
+        self.extra_mut().into_iter().for_each(|extras| extras.refused = len);
+    }
+
+    /// How many bytes were refused last, if they were; they are contiguous.
+    pub fn last_refused(&self) -> usize {
+        self.extra().map_or(0, |extras| extras.refused)
+    }
+
+    /// The first `len` bytes are in `chunk` now: their owners can be told. Returns where they are.
+    pub fn replace_front(&mut self, pool: &Pool, chunk: Chunk, len: usize) -> Piece {
+        self.untold += self.chain.advance(len as u64, 0, |chunk| pool.give(chunk));
+        self.chain.prepend(chunk, len)
     }
 
     /// Ends the flush that [`Queue::begin_flush`] started, which called the sink so often; so many of
@@ -735,6 +809,7 @@ impl Queue {
         if self.is_blocked() {
             self.blocked_ns = self.blocked_ns(now);
             self.flags.set(Flags::BLOCKED, false);
+            self.extra_mut().into_iter().for_each(|extras| extras.refused = 0);
         }
     }
 
@@ -790,7 +865,7 @@ impl Queue {
 
     /// Drops everything, reserved memory too. For the end of the queue.
     pub fn clear(&mut self, pool: &Pool) {
-        self.flags.set(Flags::RESERVED, false);
+        self.flags.set(Flags::RESERVED | Flags::FLUSHING, false);
         if let Some(chunk) = self.chain.take_lent() {
             pool.give(chunk);
         }
@@ -1079,7 +1154,7 @@ impl Queue {
     }
 
     /// Why `len` more bytes may not come, if so.
-    fn admit(&self, len: u64) -> Result<()> {
+    pub(crate) fn admit(&self, len: u64) -> Result<()> {
         match self.refusal() {
             Some(errno) => Err(errno),
             None if self.flags.any(Flags::RESERVED) => Err(Errno::BUSY),

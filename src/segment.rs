@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::errno::{Errno, Result};
 use libc::{c_int, c_void};
 use std::mem::MaybeUninit;
 
@@ -54,6 +55,51 @@ impl Piece {
         // SAFETY: a piece spans the memory of one run, and the caller vouches that it is still held
         // and was written.
         unsafe { std::slice::from_raw_parts(self.base(), self.len) }
+    }
+}
+
+/// Pieces of a caller's, which stay as they are for as long as `'a`.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    pieces: &'a [Piece],
+    total: usize,
+}
+
+impl<'a> Parts<'a> {
+    /// INVALID: a NULL that is not empty, or a length, of one or of all, that no object can have.
+    ///
+    /// # Safety
+    /// Each is NULL, or readable and unchanged for `'a`, if its length is one that memory can have.
+    pub unsafe fn new(pieces: &'a [Piece]) -> Result<Parts<'a>> {
+        let mut total = 0_usize;
+        for piece in pieces.iter().filter(|piece| piece.len > 0) {
+            let wraps = (piece.base as usize).checked_add(piece.len).is_none();
+            if piece.base.is_null() || piece.len > isize::MAX as usize || wraps {
+                return Err(Errno::INVALID);
+            }
+            total = total.checked_add(piece.len).ok_or(Errno::INVALID)?;
+        }
+        if total > isize::MAX as usize { Err(Errno::INVALID) } else { Ok(Parts { pieces, total }) }
+    }
+
+    /// How many bytes.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// As a sink takes them; some may be empty.
+    pub fn pieces(&self) -> &'a [Piece] {
+        self.pieces
+    }
+
+    /// The bytes after the first `skip`, part by part; none is empty.
+    pub fn slices(self, mut skip: usize) -> impl Iterator<Item = &'a [u8]> {
+        self.pieces.iter().filter_map(move |piece| {
+            let now = skip.min(piece.len);
+            skip -= now;
+            // SAFETY: new() found that it is no NULL, and its caller vouches for the bytes.
+            (now < piece.len).then(|| unsafe { &piece.bytes()[now..] })
+        })
     }
 }
 

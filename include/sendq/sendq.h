@@ -65,9 +65,11 @@ struct iovec {
     size_t iov_len;
 };
 #else
+#include <sys/types.h>
 #include <sys/uio.h>
 typedef int sendq_fd_t;
 #endif
+struct msghdr;
 
 
 /**
@@ -100,6 +102,17 @@ typedef int sendq_fd_t;
  * Flush: fell to the low watermark after having been high. The producer may go on.
  */
 #define SENDQ_RESUME 16
+
+/**
+ * Flush: bytes remain and the writer goes on once its connection is readable (TLS).
+ */
+#define SENDQ_WANT_READ 32
+
+/**
+ * What a sendq_write_fn returns when it cannot go on before the connection is readable: what OpenSSL calls
+ * SSL_ERROR_WANT_READ.
+ */
+#define SENDQ_WRITE_WANT_READ -4096
 
 /**
  * Levels of sendq_set_logger: a bug in sendq was caught.
@@ -288,6 +301,15 @@ typedef struct {
  * -errno: the connection has failed with it. It must not throw: an exception ends the process.
  */
 typedef void (*sendq_release_fn)(void *arg, const void *data, size_t len, int reason);
+
+/**
+ * Takes len bytes at data, for a host with its own way of writing: TLS, say. Returns how many it took, 1
+ * or more; -EAGAIN (or 0): none, it is not writable; SENDQ_WRITE_WANT_READ: none, it goes on when it is
+ * readable; another -errno: the connection has failed. It runs with no lock held, and may call anything
+ * on the same queue; while it runs, sendq_discard and the like give -EBUSY. It must not throw: an
+ * exception ends the process.
+ */
+typedef int64_t (*sendq_write_fn)(void *arg, const void *data, size_t len);
 
 /**
  * The figures of one queue: bytes, counts, and nanoseconds. At any moment copied + borrowed + shared +
@@ -641,6 +663,25 @@ int sendq_flush(sendq_t *q,
                 size_t max_bytes);
 
 /**
+ * sendq_flush by means of write, which is called with arg until all that waited has left, it takes no
+ * more, or max_bytes are spent (0: no budget). It is given contiguous bytes, at most 16 KiB at once: the
+ * plaintext of one TLS record. Small pieces are gathered into such records, and their owners released
+ * when they are copied; a larger piece comes from where it lies; files are read. When write has taken
+ * nothing, the next call offers it the same bytes at the same address first, even above max_bytes: what
+ * SSL_write(3) wants without SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER. So after that, what waits should not be
+ * discarded if the connection is to go on.
+ *
+ * Hints: as for sendq_flush; SENDQ_WANT_READ in place of SENDQ_BLOCKED, when write asked for it.
+ * -EINVAL: q or write is NULL. -EBUSY: another thread is flushing it, or write called this. -ENOMEM:
+ * nothing happened. -ECANCELED: write has freed q. Another -errno is the end of the connection, with
+ * what write returned (-EIO if it took more than it was given), as for sendq_flush.
+ */
+int sendq_flush_with(sendq_t *q,
+                     sendq_write_fn write,
+                     void *arg,
+                     size_t max_bytes);
+
+/**
  * Fills up to iovcnt entries of iov with what waits, oldest first, and returns how many were filled:
  * for a host with its own way of writing, which then calls sendq_consume. What was peeked stays
  * where it is until it is consumed, flushed, discarded, freed, or the connection fails; appending does
@@ -790,6 +831,42 @@ int sendq_append_buf(sendq_t *q,
                      sendq_buf_t *buf,
                      size_t offset,
                      size_t len);
+
+/**
+ * Stands in for sendmsg(2): the same arguments, the same result, -1 with errno. It takes all bytes of
+ * msg or none. What waits is flushed first. If nothing waits then, it writes straight from the caller's
+ * memory, and copies only what the socket refused; otherwise it copies everything. A thread-safe queue
+ * always copies, and then flushes. What is left waits: see sendq_queued_bytes, and flush when fd is
+ * writable. With sendq_set_rate it sends no faster than that.
+ *
+ * Errors, with nothing taken: EAGAIN: as much waits as the high watermark or more, although a flush was
+ * tried. EOPNOTSUPP: a destination, ancillary data, or a flag other than MSG_DONTWAIT, MSG_NOSIGNAL and
+ * MSG_MORE, which change nothing. EINVAL: q or msg is NULL, or as for sendq_appendv. EPIPE, ENOBUFS,
+ * ENOMEM, EBUSY as for sendq_append; ENOBUFS also when msg is larger than max. Other errors end the
+ * connection, as for sendq_flush.
+ */
+ssize_t sendq_sendmsg(sendq_t *q,
+                      sendq_fd_t fd,
+                      const struct msghdr *msg,
+                      int flags);
+
+/**
+ * Shadow mode, for a path that is to be replaced: the old one sent the first bytes bytes of iov, and
+ * the queue was told the same appends. Were they the next ones here? Yes: they are consumed, as by
+ * sendq_consume. No: -EILSEQ, nothing is consumed, and *mismatch_at is the offset in the stream (of
+ * which sendq_sent_bytes have left) of the first byte that differs, or that the queue does not have.
+ * mismatch_at may be NULL. Parts of files are read and compared, too.
+ *
+ * Hint: SENDQ_RESUME.
+ * -EINVAL: q is NULL, as for sendq_appendv, or iov has fewer bytes. -EBUSY: another thread is flushing
+ * it. Another -errno: the connection has failed with it, or a file cannot be read: see pread(2); -EIO: it
+ * has become shorter.
+ */
+int sendq_verify(sendq_t *q,
+                 const struct iovec *iov,
+                 int iovcnt,
+                 size_t bytes,
+                 uint64_t *mismatch_at);
 
 /**
  * The figures of a queue, as much of them as out_size has room for. Looks at everything that waits: not

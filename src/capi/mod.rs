@@ -14,6 +14,7 @@ mod logger;
 mod pool;
 mod queue;
 mod registry;
+mod sendmsg;
 mod stats;
 
 pub use boundary::sendq_fd_t;
@@ -22,4 +23,5 @@ pub use library::*;
 pub use logger::*;
 pub use pool::*;
 pub use queue::*;
+pub use sendmsg::*;
 pub use stats::*;

@@ -9,8 +9,10 @@ use crate::log;
 use crate::pool::Pool;
 use crate::pressure::{Hints, Watermarks};
 use crate::queue::{Queue, Report};
-use crate::segment::{Gone, Owner, Piece, Segment};
+use crate::records::flush_records;
+use crate::segment::{Gone, Owner, Parts, Piece, Segment};
 use crate::sink::socket::Socket;
+use crate::sink::writer::{WANT_READ, Writer};
 use libc::c_int;
 use parking_lot::RawMutex;
 use parking_lot::lock_api::RawMutex as _;
@@ -28,6 +30,14 @@ pub const SENDQ_BLOCKED: c_int = 4;
 pub const SENDQ_MORE: c_int = 8;
 /// Flush: fell to the low watermark after having been high. The producer may go on.
 pub const SENDQ_RESUME: c_int = 16;
+
+/// Flush: bytes remain and the writer goes on once its connection is readable (TLS).
+pub const SENDQ_WANT_READ: c_int = 32;
+
+/// What a sendq_write_fn returns when it cannot go on before the connection is readable: what OpenSSL calls
+/// SSL_ERROR_WANT_READ.
+pub const SENDQ_WRITE_WANT_READ: i64 = -4096;
+const _: () = assert!(SENDQ_WRITE_WANT_READ == WANT_READ);
 
 /// Borrowed pieces shorter than this are copied, unless the configuration says otherwise.
 const COPY_BELOW: u32 = 8192;
@@ -126,7 +136,7 @@ pub struct sendq_config_t {
 unsafe impl Config for sendq_config_t {}
 
 impl Lender for sendq_t {
-    #[inline]
+    #[inline(always)]
     fn lend<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
         self.look_at_clock();
         self.lend_timeless(f)
@@ -156,7 +166,7 @@ impl sendq_t {
         self.alone(|| unsafe { f(&mut *self.queue.get(), self.pool().pool()) })
     }
 
-    fn is_shared(&self) -> bool {
+    pub(super) fn is_shared(&self) -> bool {
         self.kind & SHARED != 0
     }
 
@@ -283,12 +293,18 @@ unsafe fn with_told(
 
 /// What a call leaves to be told.
 #[derive(Default)]
-struct Aftermath {
+pub(super) struct Aftermath {
     gone: bool,
     report: Option<Report>,
 }
 
 impl Aftermath {
+    /// [`Aftermath::look`], outside of a loan.
+    #[inline]
+    pub(super) fn look_at(&mut self, q: &sendq_t, failed: bool) {
+        q.lend(|queue, pool| self.look(queue, pool, failed));
+    }
+
     #[inline]
     fn look(&mut self, queue: &mut Queue, pool: &Pool, failed: bool) {
         if failed {
@@ -304,7 +320,7 @@ impl Aftermath {
 /// # Safety
 /// As for [`with`].
 #[inline]
-unsafe fn after(
+pub(super) unsafe fn after(
     q: *const sendq_t,
     call: impl FnOnce(&sendq_t, &mut Aftermath) -> Result<Hints>,
 ) -> c_int {
@@ -619,28 +635,29 @@ unsafe fn append_at_length(q: *const sendq_t, data: *const c_void, len: usize) -
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_appendv(q: *mut sendq_t, iov: *const Piece, iovcnt: c_int) -> c_int {
     let append = |q: &sendq_t| {
-        let count = usize::try_from(iovcnt).map_err(|_| Errno::INVALID)?;
-        if iov.is_null() && count > 0 {
-            return Err(Errno::INVALID);
-        }
-        // SAFETY: the caller's array of that many.
-        let iov = if count > 0 { unsafe { std::slice::from_raw_parts(iov, count) } } else { &[] };
-        let mut total = 0_usize;
-        for piece in iov {
-            // SAFETY: the caller's memory of that length.
-            unsafe { slice(piece.base().cast(), piece.len()) }?;
-            total = total.checked_add(piece.len()).ok_or(Errno::INVALID)?;
-        }
-        if total > isize::MAX as usize {
-            return Err(Errno::INVALID);
-        }
-        let parts = iov.iter().filter(|piece| piece.len() > 0);
-        // SAFETY: checked above: not NULL, and readable as the caller says.
-        let parts = parts.map(|piece| unsafe { piece.bytes() });
-        q.lend(|queue, pool| queue.append_parts(pool, total, parts))
+        // SAFETY: the caller's array.
+        let parts = unsafe { parts(iov, iovcnt) }?;
+        q.lend(|queue, pool| queue.append_parts(pool, parts.total(), parts.slices(0)))
     };
     // SAFETY: NULL or the caller's live queue.
     unsafe { with(q, append) }
+}
+
+/// The pieces of an iovec array, which stay as they are for the time of a call.
+///
+/// INVALID: a negative number of them, or a NULL that is not empty; as for [`Parts::new`].
+///
+/// # Safety
+/// `iov` is NULL or an array of `iovcnt`, the pieces of which are the caller's memory.
+pub(super) unsafe fn parts<'a>(iov: *const Piece, iovcnt: c_int) -> Result<Parts<'a>> {
+    let count = usize::try_from(iovcnt).map_err(|_| Errno::INVALID)?;
+    if iov.is_null() && count > 0 {
+        return Err(Errno::INVALID);
+    }
+    // SAFETY: the caller's array of that many.
+    let pieces = if count > 0 { unsafe { std::slice::from_raw_parts(iov, count) } } else { &[] };
+    // SAFETY: as the caller says.
+    unsafe { Parts::new(pieces) }
 }
 
 /// Borrows len bytes behind what waits, without copying them. They must stay readable and unchanged
@@ -965,10 +982,56 @@ pub unsafe extern "C" fn sendq_flush(q: *mut sendq_t, fd: sendq_fd_t, max_bytes:
     unsafe {
         after(q, |q, aftermath| {
             let result = flush(q, &mut Socket::new(fd), max_bytes);
-            q.lend(|queue, pool| aftermath.look(queue, pool, result.is_err()));
+            aftermath.look_at(q, result.is_err());
             result
         })
     }
+}
+
+/// Takes len bytes at data, for a host with its own way of writing: TLS, say. Returns how many it took, 1
+/// or more; -EAGAIN (or 0): none, it is not writable; SENDQ_WRITE_WANT_READ: none, it goes on when it is
+/// readable; another -errno: the connection has failed. It runs with no lock held, and may call anything
+/// on the same queue; while it runs, sendq_discard and the like give -EBUSY. It must not throw: an
+/// exception ends the process.
+pub type sendq_write_fn =
+    Option<unsafe extern "C-unwind" fn(arg: *mut c_void, data: *const c_void, len: usize) -> i64>;
+
+/// sendq_flush by means of write, which is called with arg until all that waited has left, it takes no
+/// more, or max_bytes are spent (0: no budget). It is given contiguous bytes, at most 16 KiB at once: the
+/// plaintext of one TLS record. Small pieces are gathered into such records, and their owners released
+/// when they are copied; a larger piece comes from where it lies; files are read. When write has taken
+/// nothing, the next call offers it the same bytes at the same address first, even above max_bytes: what
+/// SSL_write(3) wants without SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER. So after that, what waits should not be
+/// discarded if the connection is to go on.
+///
+/// Hints: as for sendq_flush; SENDQ_WANT_READ in place of SENDQ_BLOCKED, when write asked for it.
+/// -EINVAL: q or write is NULL. -EBUSY: another thread is flushing it, or write called this. -ENOMEM:
+/// nothing happened. -ECANCELED: write has freed q. Another -errno is the end of the connection, with
+/// what write returned (-EIO if it took more than it was given), as for sendq_flush.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_flush_with(
+    q: *mut sendq_t,
+    write: sendq_write_fn,
+    arg: *mut c_void,
+    max_bytes: usize,
+) -> c_int {
+    let Some(write) = write.filter(|_| !q.is_null()) else {
+        return Errno::INVALID.negated();
+    };
+    let mut result = 0;
+    let flush = |q: *const sendq_t| {
+        // SAFETY: alive while this runs.
+        result = unsafe {
+            after(q, |q, aftermath| {
+                let result = flush_records(q, &mut Writer::new(write, arg), max_bytes);
+                aftermath.look_at(q, result.is_err());
+                result
+            })
+        };
+    };
+    // SAFETY: the caller's live queue.
+    guard_callback(|| unsafe { keeping(q, flush) });
+    result
 }
 
 /// Fills up to iovcnt entries of iov with what waits, oldest first, and returns how many were filled:

@@ -16,6 +16,8 @@ pub struct Extras {
     pub floor: Option<Floor>,
     /// When what still waits is given up.
     pub deadline: Option<u64>,
+    /// How many bytes a sink has refused that wants the same again. While the queue is BLOCKED.
+    pub refused: usize,
     /// Counts that 32 bits have become too few for.
     pub carried: Carried,
 }

@@ -1,6 +1,9 @@
 //! Where bytes go.
 
+pub mod compare;
+pub mod record;
 pub mod socket;
+pub mod writer;
 
 use crate::errno::Result;
 use crate::segment::{NO_FD, Piece};

@@ -65,7 +65,7 @@ impl Sink for Socket {
 }
 
 /// Bytes of a file that are read at a time where sendfile(2) does not serve.
-const READ_BYTES: usize = 16 * 1024;
+pub(super) const READ_BYTES: usize = 16 * 1024;
 
 impl Socket {
     fn read_and_send(&mut self, fd: c_int, offset: u64, len: usize) -> Result<usize> {
@@ -73,15 +73,12 @@ impl Socket {
         let mut taken = 0;
         while taken < len {
             let want = READ_BYTES.min(len - taken);
-            let at = (offset + taken as u64) as libc::off_t;
-            // SAFETY: `want` bytes of room; whatever fd is, pread checks it.
-            let read = unsafe { libc::pread(fd, room.as_mut_ptr().cast(), want, at) };
-            let outcome = match usize::try_from(read) {
-                Err(_) => Err(Errno::last()),
-                Ok(0) => Err(Errno::IO),
+            let outcome = match read_at(fd, offset + taken as u64, &mut room[..want]) {
+                Err(errno) => Err(errno),
+                Ok([]) => Err(Errno::IO),
                 Ok(read) => {
-                    let piece = Piece::new(room.as_ptr().cast(), read);
-                    self.write(&[piece]).map(|sent| (sent, read))
+                    let piece = Piece::new(read.as_ptr(), read.len());
+                    self.write(&[piece]).map(|sent| (sent, read.len()))
                 }
             };
             match outcome {
@@ -122,6 +119,16 @@ impl Socket {
             }
         })
     }
+}
+
+/// Reads of the file `fd` from `offset`, as much as there is and fits: pread(2).
+pub(super) fn read_at(fd: c_int, offset: u64, room: &mut [MaybeUninit<u8>]) -> Result<&[u8]> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: room of that length; whatever fd is, pread checks it.
+    let read = unsafe { libc::pread(fd, room.as_mut_ptr().cast(), room.len(), offset) };
+    let read = usize::try_from(read).map_err(|_| Errno::last())?;
+    // SAFETY: so many were read.
+    Ok(unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), read) })
 }
 
 /// What the kernel knows about a socket, as far as it can tell.

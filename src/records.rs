@@ -1,0 +1,151 @@
+//! A flush for a sink that takes one contiguous piece at a time, and wants it again when it was refused:
+//! TLS. What is small is gathered into full records; what is large is sent from where it lies.
+
+use crate::errno::{Errno, Result};
+use crate::flush::{Lender, begin, offer};
+use crate::pool::Pool;
+use crate::pressure::Hints;
+use crate::queue::Queue;
+use crate::segment::{Piece, Run};
+use crate::sink::Sink;
+use crate::sink::record::gather;
+
+/// The most that is offered at once: the plaintext of a TLS record (RFC 8446, 5.1).
+pub const RECORD: usize = 16 * 1024;
+
+/// Runs that are gathered at most.
+const MAX_RUNS: usize = 256;
+
+/// [`crate::flush::flush`], record by record. After a refusal, the same bytes at the same address are
+/// offered first by the next call, whatever its budget.
+///
+/// Errors and hints as for a flush; WANT_READ, which the sink asked for, in place of BLOCKED. CANCELED:
+/// the sink has freed the queue.
+pub fn flush_records<S: Sink>(
+    queue: &impl Lender,
+    sink: &mut S,
+    max_bytes: usize,
+) -> Result<Hints> {
+    let (mut budget, _) = queue.lend(|queue, pool| {
+        queue.may_refuse()?;
+        begin(queue, pool, max_bytes)
+    })?;
+    let calls_before = sink.calls();
+    let (mut hints, mut shorts) = (Hints::NONE, 0);
+    loop {
+        let piece = match next(queue, budget) {
+            Ok(piece) => piece,
+            // What left before counts; the next call meets the error again.
+            Err(errno) if errno.is_transient() && sink.calls() > calls_before => {
+                let calls = sink.calls() - calls_before;
+                queue.lend(|queue, pool| queue.end_flush(pool, calls, shorts, false));
+                return Ok(hints | Hints::MORE);
+            }
+            Err(errno) => return queue.lend(|queue, pool| give_up(queue, pool, errno)),
+        };
+        let (offered, outcome) = match piece {
+            Some(piece) => offer(piece.len(), || sink.write(&[piece])),
+            None => (0, Ok(0)),
+        };
+        let calls = sink.calls() - calls_before;
+        let ended = queue.lend(|queue, pool| {
+            if !queue.is_flushing() {
+                return Some(Err(Errno::CANCELED));
+            }
+            let refused = match outcome {
+                Ok(taken) => {
+                    hints |= queue.leave(pool, taken as u64);
+                    budget = budget.saturating_sub(taken);
+                    shorts += u32::from(taken < offered);
+                    None
+                }
+                Err(errno) if errno.is_refusal() => Some(errno),
+                Err(errno) => {
+                    queue.end_flush(pool, calls, shorts, false);
+                    return Some(fail(queue, pool, errno));
+                }
+            };
+            if refused.is_none() && offered > 0 && budget > 0 && queue.available() > 0 {
+                return None;
+            }
+            let remains = queue.available() > 0;
+            shorts += u32::from(refused.is_some());
+            queue.end_flush(pool, calls, shorts, refused.is_some());
+            if refused.is_some() {
+                queue.refused(offered);
+            }
+            hints |= match refused {
+                Some(Errno::WANT_READ) => Hints::WANT_READ,
+                Some(Errno::INTERRUPTED) => Hints::MORE,
+                Some(_) => Hints::BLOCKED,
+                None => Hints::MORE.when(remains),
+            };
+            Some(Ok(hints))
+        });
+        if let Some(result) = ended {
+            return result;
+        }
+    }
+}
+
+/// Without memory for a record, nothing is lost; a file that cannot be read is the end.
+fn give_up(queue: &mut Queue, pool: &Pool, errno: Errno) -> Result<Hints> {
+    queue.end_flush(pool, 0, 0, false);
+    if errno.is_transient() { Err(errno) } else { fail(queue, pool, errno) }
+}
+
+fn fail(queue: &mut Queue, pool: &Pool, errno: Errno) -> Result<Hints> {
+    queue.fail(pool, errno);
+    Err(errno)
+}
+
+/// What is to be offered next: what was refused, or at most a record, and not above `budget`.
+fn next(queue: &impl Lender, budget: usize) -> Result<Option<Piece>> {
+    enum Next {
+        Offer(Option<Piece>),
+        Gather(usize),
+    }
+    let next = queue.lend(|queue, _| {
+        let Some(first) = queue.runs().next() else { return Next::Offer(None) };
+        let refused = queue.last_refused();
+        let available = usize::try_from(queue.available()).unwrap_or(usize::MAX);
+        let want = if refused > 0 { refused } else { RECORD.min(budget).min(available) };
+        match first {
+            Run::Memory(piece) if piece.len() >= want || refused > 0 => {
+                Next::Offer((want > 0).then(|| piece.first(want)))
+            }
+            _ if want == 0 => Next::Offer(None),
+            _ => Next::Gather(want),
+        }
+    });
+    match next {
+        Next::Offer(piece) => Ok(piece),
+        Next::Gather(want) => gather_front(queue, want),
+    }
+}
+
+/// Copies the first `want` bytes, or fewer if they are in very many pieces, to where they are contiguous.
+/// Without memory for that, the first piece will do, unless that is a file.
+fn gather_front(queue: &impl Lender, want: usize) -> Result<Option<Piece>> {
+    let mut runs = [None; MAX_RUNS];
+    let chunk = queue.lend(|queue, pool| {
+        for (place, run) in runs.iter_mut().zip(queue.runs()) {
+            *place = Some(run);
+        }
+        pool.take_contiguous(want)
+    });
+    let mut chunk = match (chunk, runs[0]) {
+        (Ok(chunk), _) => chunk,
+        (Err(_), Some(Run::Memory(piece))) => return Ok(Some(piece.first(want))),
+        (Err(errno), _) => return Err(errno),
+    };
+    // Outside the loan: files are read. What waits stays where it is until the flush is over.
+    let gathered = gather(chunk.room(), runs.into_iter().flatten(), want);
+    queue.lend(|queue, pool| match gathered {
+        Ok(len) => Ok(Some(queue.replace_front(pool, chunk, len))),
+        Err(errno) => {
+            pool.give(chunk);
+            Err(errno)
+        }
+    })
+}

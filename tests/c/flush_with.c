@@ -1,0 +1,236 @@
+/* sendq_flush_with: contiguous records, and after a refusal the same bytes at the same address. */
+#include "simulated.h"
+
+enum { RECORD = 16384, STREAM = 1 << 20 };
+
+static unsigned char bytes[STREAM];
+static int file;
+
+/* What the writer has, and how it behaves. */
+typedef struct {
+    sendq_t* q;
+    unsigned char taken[STREAM + 65536];
+    size_t len;
+    uint64_t rnd;
+    unsigned refusals; /* of how many calls one is refused; 0: none */
+    int64_t refusal;   /* by which; 0: by any */
+    bool partly;       /* takes less than it is given, now and then */
+    const void* refused;
+    size_t refused_len;
+    size_t calls;
+    size_t full;
+} writer;
+
+static writer w;
+
+static int64_t keep(void* arg, const void* data, size_t len) {
+    static const int64_t reasons[] = {-EAGAIN, SENDQ_WRITE_WANT_READ, 0};
+    writer* to = arg;
+    CHECK(len > 0 && len <= RECORD);
+    to->calls++;
+    to->full += len == RECORD;
+    if (to->refused != NULL) {
+        CHECK(data == to->refused);
+        CHECK(len >= to->refused_len);
+        to->refused = NULL;
+    }
+    if (to->refusals > 0 && random_next(&to->rnd) % to->refusals == 0) {
+        to->refused = data;
+        to->refused_len = len;
+        return to->refusal != 0 ? to->refusal : reasons[random_next(&to->rnd) % 3];
+    }
+    size_t take = to->partly && random_next(&to->rnd) % 2 ? random_up_to(&to->rnd, len) : len;
+    memcpy(to->taken + to->len, data, take);
+    to->len += take;
+    return (int64_t)take;
+}
+
+static void begin(sendq_t* q, unsigned refusals, bool partly) {
+    w = (writer){.q = q, .rnd = 88172645463325252U, .refusals = refusals, .partly = partly};
+}
+
+/* Appends from the stream in pieces of every kind, flushing now and then. */
+static size_t append_all_sorts(sendq_t* q, piece* pieces, size_t count, size_t largest) {
+    size_t at = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t len = random_up_to(&w.rnd, largest);
+        if (at + len > STREAM) {
+            break;
+        }
+        pieces[i] = (piece){.times = 1};
+        switch (random_next(&w.rnd) % 4) {
+            case 0:
+                CHECK(piece_append(q, &pieces[i], bytes + at, len) >= 0);
+                break;
+            case 1:
+                CHECK(piece_append_file(q, &pieces[i], file, at, len) >= 0);
+                break;
+            default:
+                CHECK(sendq_append(q, bytes + at, len) >= 0);
+        }
+        at += len;
+        if (random_next(&w.rnd) % 16 == 0) {
+            CHECK(sendq_flush_with(q, keep, &w, random_next(&w.rnd) % 50000) >= 0);
+        }
+    }
+    return at;
+}
+
+static void everything_leaves(unsigned refusals, bool partly, size_t largest,
+                              uint64_t chunk_bytes) {
+    enum { PIECES = 500 };
+    static piece pieces[PIECES];
+    sendq_pool_t* pool = new_simulated((sendq_pool_config_t){.chunk_bytes = chunk_bytes});
+    sendq_t* q = new_borrower(pool, 1);
+    for (int round = 0; round < 10; round++) {
+        memset(pieces, 0, sizeof pieces);
+        for (size_t i = 0; i < PIECES; i++) {
+            pieces[i].times = 1;
+        }
+        begin(q, refusals, partly);
+        w.rnd += (uint64_t)round;
+        size_t total = append_all_sorts(q, pieces, PIECES, largest);
+        int hints = 1;
+        for (int turns = 0; hints != 0; turns++) {
+            size_t budget = random_next(&w.rnd) % 2 ? 0 : random_up_to(&w.rnd, 40000);
+            size_t before = w.len;
+            bool again = w.refused != NULL;
+            hints = sendq_flush_with(q, keep, &w, budget);
+            CHECK(hints >= 0 && turns < 100000);
+            /* Exact, but for what has to be offered again whole. */
+            CHECK(budget == 0 || again || w.len - before <= budget);
+        }
+        CHECK_IS(w.len, total);
+        stream_check(w.taken, 0, total);
+        for (size_t i = 0; i < PIECES; i++) {
+            CHECK_IS(pieces[i].times, 1);
+            CHECK_IS(pieces[i].reason, 0);
+        }
+        sendq_stats_t stats = figures(q);
+        CHECK_IS(stats.waiting + stats.pinned + stats.allocated, 0);
+    }
+    sendq_free(q);
+    sendq_pool_free(pool);
+}
+
+/* Small pieces leave in full records, and nothing is copied of a large one. */
+static void records(void) {
+    sendq_t* q = new_simulated_queue();
+    begin(q, 0, false);
+    for (size_t i = 0; i < 1000; i++) {
+        CHECK(sendq_append_ref(q, bytes + i * 100, 100, NULL, NULL) >= 0);
+    }
+    CHECK_IS(sendq_flush_with(q, keep, &w, 0), 0);
+    CHECK_IS(w.calls, (100000 + RECORD - 1) / RECORD);
+    CHECK_IS(w.full, 100000 / RECORD);
+    stream_check(w.taken, 0, 100000);
+
+    begin(q, 1, false);
+    w.refusal = -EAGAIN;
+    CHECK(sendq_append_ref(q, bytes, 5 * RECORD, NULL, NULL) >= 0);
+    CHECK_IS(sendq_flush_with(q, keep, &w, 0), SENDQ_BLOCKED);
+    CHECK(w.refused == bytes); /* from where it lies */
+    CHECK_IS(w.refused_len, RECORD);
+    w.refusal = SENDQ_WRITE_WANT_READ;
+    CHECK_IS(sendq_flush_with(q, keep, &w, 1), SENDQ_WANT_READ); /* whatever the budget */
+    CHECK_IS(w.refused_len, RECORD);
+    CHECK_IS(figures(q).blocked, 1);
+    w.refusals = 0;
+    CHECK_IS(sendq_flush_with(q, keep, &w, 0), 0);
+    CHECK_IS(w.len, 5 * RECORD);
+    sendq_free(q);
+}
+
+/* Without memory for a record, pieces leave one by one. */
+static void little_memory(void) {
+    sendq_pool_t* pool = new_simulated((sendq_pool_config_t){.max_bytes = 12288});
+    sendq_t* q = new_borrower(pool, 4096);
+    begin(q, 0, false);
+    CHECK(sendq_append(q, bytes, 10000) >= 0);
+    CHECK_IS(sendq_flush_with(q, keep, &w, 0), 0);
+    stream_check(w.taken, 0, 10000);
+    CHECK_IS(w.len, 10000);
+    sendq_free(q);
+    sendq_pool_free(pool);
+}
+
+static int64_t answer(void* arg, const void* data, size_t len) {
+    (void)data, (void)len;
+    return *(int64_t*)arg;
+}
+
+static void failures(void) {
+    static const struct {
+        int64_t answer;
+        int result;
+    } cases[] = {{-EPIPE, -EPIPE}, {-ECONNRESET, -ECONNRESET}, {1000, -EIO}, {INT64_MIN, -EIO}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        sendq_t* q = new_simulated_queue();
+        piece p;
+        int64_t it = cases[i].answer;
+        CHECK(piece_append(q, &p, bytes, 100) >= 0);
+        CHECK_IS(sendq_flush_with(q, answer, &it, 0), cases[i].result);
+        CHECK_IS(p.times, 1);
+        CHECK_IS(p.reason, cases[i].result);
+        CHECK_IS(sendq_flush_with(q, answer, &it, 0), cases[i].result);
+        CHECK_IS(sendq_error(q), cases[i].result);
+        sendq_free(q);
+    }
+    sendq_t* q = new_simulated_queue();
+    CHECK_IS(sendq_flush_with(NULL, keep, &w, 0), -EINVAL);
+    CHECK_IS(sendq_flush_with(q, NULL, &w, 0), -EINVAL);
+    CHECK_IS(sendq_flush_with(q, keep, &w, 0), 0); /* nothing waits */
+    sendq_free(q);
+}
+
+/* A writer that calls back in. */
+static int64_t meddle(void* arg, const void* data, size_t len) {
+    sendq_t* q = arg;
+    (void)data;
+    CHECK_IS(sendq_discard(q), -EBUSY);
+    CHECK_IS(sendq_consume(q, 1), -EBUSY);
+    CHECK_IS(sendq_flush_with(q, keep, &w, 0), -EBUSY);
+    CHECK_IS(sendq_flush(q, -1, 0), -EBUSY);
+    CHECK(sendq_append(q, "more", 4) >= 0);
+    return (int64_t)len;
+}
+
+static int64_t free_it(void* arg, const void* data, size_t len) {
+    (void)data;
+    sendq_free(arg);
+    return (int64_t)len;
+}
+
+static void meddling(void) {
+    sendq_t* q = new_simulated_queue();
+    piece p;
+    CHECK(sendq_append(q, bytes, 100) >= 0);
+    CHECK_IS(sendq_flush_with(q, meddle, q, 0), SENDQ_MORE);
+    CHECK_IS(sendq_queued_bytes(q), 4);
+    CHECK(piece_append(q, &p, bytes, 20000) >= 0);
+    CHECK_IS(sendq_flush_with(q, free_it, q, 0), -ECANCELED);
+    CHECK_IS(p.times, 1);
+    CHECK_IS(p.reason, -ECANCELED);
+}
+
+int main(void) {
+    stream_fill(bytes, 0, sizeof bytes);
+    FILE* stream = tmpfile();
+    CHECK(stream != NULL);
+    CHECK_IS(fwrite(bytes, sizeof bytes, 1, stream), 1);
+    CHECK_IS(fflush(stream), 0);
+    file = fileno(stream);
+    for (unsigned refusals = 0; refusals <= 3; refusals++) {
+        if (refusals != 1) {
+            everything_leaves(refusals, false, 300, 4096);
+            everything_leaves(refusals, true, 300, 256);
+            everything_leaves(refusals, true, 60000, 4096);
+        }
+    }
+    records();
+    little_memory();
+    failures();
+    meddling();
+    CHECK_IS(fclose(stream), 0);
+    return 0;
+}
