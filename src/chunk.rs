@@ -636,7 +636,7 @@ impl Chain {
         self.seal();
     }
 
-    /// While corked: how much may leave. It is the host of [`Chain::advance`] that keeps the count, by
+    /// While corked: how much may leave. Whoever calls [`Chain::advance`] keeps the count, by
     /// [`Chain::show_less`].
     #[inline]
     pub fn visible(&self) -> u64 {
@@ -666,13 +666,9 @@ impl Chain {
             next = unsafe { block.as_ref().next };
             if next.is_some() && next == self.tail {
                 self.divider = Some(block);
-                self.show_none();
+                self.show_less(self.visible());
             }
         }
-    }
-
-    fn show_none(&mut self) {
-        self.show_less(self.visible());
     }
 
     /// Segments that have left, and whose owners do not know.

@@ -55,7 +55,7 @@ fn send_past<S: Sink>(queue: &impl Lender, sink: &mut S, parts: Parts) -> Result
     queue.lend(|queue, pool| {
         let taken = match outcome {
             Ok(taken) => taken,
-            Err(errno) if errno.is_transient() || errno == Errno::INTERRUPTED => 0,
+            Err(errno) if errno.is_refusal() => 0,
             Err(errno) => {
                 pool.give_all(spare);
                 queue.end_flush(pool, calls, 0, false);

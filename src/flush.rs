@@ -99,7 +99,7 @@ fn go_on<S: Sink>(
         let ended = queue.lend(|queue, pool| {
             let taken = match outcome {
                 Ok(taken) => taken,
-                Err(errno) if errno.is_transient() || errno == Errno::INTERRUPTED => 0,
+                Err(errno) if errno.is_refusal() => 0,
                 Err(errno) => {
                     queue.end_flush(pool, calls, turn.shorts, false);
                     queue.fail(pool, errno);

@@ -7,11 +7,12 @@
 //! ```text
 //!   capi/       every extern "C" function, one file per handle
 //!     boundary    NULL, panics, locks: what stands between C and the core
+//!     registry    the queues of a pool that others may look at
 //!   direct      sends past an empty queue what the caller has in hand
 //!   records     a flush in contiguous records, for TLS
 //!   verify      compares what waits with what another path has sent
 //!   flush       moves bytes from a queue to a sink, under a budget
-//!     sink/       where bytes go: a socket, a host's function, a comparison
+//!     sink/       where bytes go: a socket, a host's function, a comparison; record gathers them
 //!     queue       what waits, in order: append, borrow, reserve, cork, peek, consume
 //!       pressure    watermarks and the hard cap; how fast bytes may leave, and how slowly
 //!       tally       what is counted
@@ -32,8 +33,9 @@
 //! 3. All or nothing: no append is ever half taken.
 //! 4. No lost wake-up, no spin: if bytes wait, some hint told the host what will move them.
 //! 5. Bounded: memory per queue, memory per pool and work per call have limits that hold.
-//! 6. A drained queue holds no chunk.
-//! 7. appended = sent + discarded + waiting, at any moment.
+//! 6. A drained queue holds no chunk, and after a burst memory goes back to the system.
+//! 7. Progress is measured in bytes sent, never in how much waits.
+//! 8. appended = sent + discarded + waiting, at any moment; budgets count what is pinned, too.
 //!
 //! `unsafe` lives in `capi`, `sink`, `chunk` and `segment`, and nowhere else.
 

@@ -136,7 +136,7 @@ impl Queue {
 
     /// What is counted.
     pub fn count(&self, count: Count) -> u64 {
-        let counted = self.tally.get(count, self.extra().map(|extras| &extras.carried));
+        let counted = self.tally.get(count, self.carried());
         if count == Count::Peak { counted.max(self.waiting()) } else { counted }
     }
 
@@ -652,16 +652,12 @@ impl Queue {
     #[inline(always)]
     pub fn end_flush_at_once(&mut self, pool: &Pool, len: u64, calls: u32) -> bool {
         self.flags.set(Flags::FLUSHING, false);
-        let is_plain = self.segments == 0 && self.leaves_at_once(len);
-        let Some(chunk) = is_plain.then(|| self.chain.pop_only()).flatten() else {
+        if !self.consume_at_once(pool, len) {
             self.flags.set(Flags::FLUSHING, true);
             return false;
-        };
-        self.sent += len;
-        self.pressure.fall(len);
+        }
         self.add(Count::Flushes, 1);
         self.add(Count::Calls, u64::from(calls));
-        pool.give_at_once(chunk);
         true
     }
 

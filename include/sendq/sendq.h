@@ -296,9 +296,10 @@ typedef struct {
  * thread whose call caused it, before that call returns, with no lock held. It may call anything on the
  * same queue, sendq_free included; who is to be told because of such a call is told after it has
  * returned, so that the stack does not grow. When two threads take turns in flushing a thread-safe
- * queue, either may tell what the other has sent. arg, data and len are those of the append (data is NULL for a file or a notification).
- * reason is 0: the bytes have left or were copied; -ECANCELED: discarded by the host; another
- * -errno: the connection has failed with it. It must not throw: an exception ends the process.
+ * queue, either may tell what the other has sent. arg, data and len are those of the append (data is
+ * NULL for a file or a notification). reason is 0: the bytes have left or were copied; -ECANCELED:
+ * discarded by the host; another -errno: the connection has failed with it. It must not throw: an
+ * exception ends the process.
  */
 typedef void (*sendq_release_fn)(void *arg, const void *data, size_t len, int reason);
 

@@ -46,9 +46,10 @@ const COPY_BELOW: u32 = 8192;
 /// thread whose call caused it, before that call returns, with no lock held. It may call anything on the
 /// same queue, sendq_free included; who is to be told because of such a call is told after it has
 /// returned, so that the stack does not grow. When two threads take turns in flushing a thread-safe
-/// queue, either may tell what the other has sent. arg, data and len are those of the append (data is NULL for a file or a notification).
-/// reason is 0: the bytes have left or were copied; -ECANCELED: discarded by the host; another
-/// -errno: the connection has failed with it. It must not throw: an exception ends the process.
+/// queue, either may tell what the other has sent. arg, data and len are those of the append (data is
+/// NULL for a file or a notification). reason is 0: the bytes have left or were copied; -ECANCELED:
+/// discarded by the host; another -errno: the connection has failed with it. It must not throw: an
+/// exception ends the process.
 pub type sendq_release_fn = Option<
     unsafe extern "C-unwind" fn(arg: *mut c_void, data: *const c_void, len: usize, reason: c_int),
 >;
@@ -95,15 +96,11 @@ const FREED: u8 = 1;
 const LOOPS: u8 = 2;
 
 impl Telling {
+    /// Returns whether it was set.
     fn set(&mut self, flag: u8, on: bool) -> bool {
         let was = self.flags & flag != 0;
         self.flags = if on { self.flags | flag } else { self.flags & !flag };
         was
-    }
-
-    /// Whether a call goes on telling, and from now on.
-    fn loops(&mut self, on: bool) -> bool {
-        self.set(LOOPS, on)
     }
 }
 
@@ -201,7 +198,7 @@ impl sendq_t {
             let gone = queue.next_gone(pool);
             if gone.is_none() && ends {
                 // SAFETY: alone with it, as with the queue.
-                unsafe { (*self.telling.get()).loops(false) };
+                unsafe { (*self.telling.get()).set(LOOPS, false) };
             }
             gone
         })
@@ -229,7 +226,7 @@ unsafe fn tell(q: *const sendq_t) {
     unsafe {
         keeping(q, |q| {
             let is_nested = TELLING.get() > 0;
-            let was_looping = (*q).with_telling(|telling| telling.loops(true));
+            let was_looping = (*q).with_telling(|telling| telling.set(LOOPS, true));
             if was_looping && is_nested {
                 return;
             }

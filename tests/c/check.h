@@ -67,6 +67,15 @@ static inline void stream_check(const void* in, uint64_t offset, size_t len) {
     }
 }
 
+/* A file with these bytes. */
+static inline FILE* file_of(const void* data, size_t len) {
+    FILE* stream = tmpfile();
+    CHECK(stream != NULL);
+    CHECK_IS(fwrite(data, len, 1, stream), 1);
+    CHECK_IS(fflush(stream), 0);
+    return stream;
+}
+
 /* Both ends of a connection. */
 typedef struct {
     int queue; /* where the queue sends */

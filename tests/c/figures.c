@@ -534,13 +534,7 @@ static void acknowledged(void) {
     CHECK_IS(figures(q).acked, 1000);
 
     /* The reader stops: all buffers get full. */
-    int hints = 0;
-    for (int i = 0; !(hints & SENDQ_BLOCKED) && i < 10000; i++) {
-        CHECK(sendq_append_ref(q, bytes, sizeof bytes, NULL, NULL) >= 0);
-        hints = sendq_flush(q, e.queue, 0);
-        CHECK(hints >= 0);
-    }
-    CHECK(hints & SENDQ_BLOCKED);
+    fill_up(q, e, bytes, sizeof bytes);
     uint64_t before = 0;
     uint64_t after = 1;
     sendq_stats_t s = figures(q);

@@ -215,10 +215,7 @@ static void meddling(void) {
 
 int main(void) {
     stream_fill(bytes, 0, sizeof bytes);
-    FILE* stream = tmpfile();
-    CHECK(stream != NULL);
-    CHECK_IS(fwrite(bytes, sizeof bytes, 1, stream), 1);
-    CHECK_IS(fflush(stream), 0);
+    FILE* stream = file_of(bytes, sizeof bytes);
     file = fileno(stream);
     for (unsigned refusals = 0; refusals <= 3; refusals++) {
         if (refusals != 1) {

@@ -103,6 +103,24 @@ static void silence(void) {
     CHECK_IS(logged, 0);
 }
 
+static int by_deadline(sendq_t* q) {
+    CHECK_IS(sendq_close_within(q, 0), -ETIMEDOUT);
+    return 0;
+}
+
+/* What is blocked for so long is said to be given up by such a call, and not again at its end. */
+static void given_up(int (*give_up)(sendq_t*), uint64_t after, const char* figure) {
+    sendq_t* q = new_simulated_queue();
+    ends e = ends_unix();
+    block(q, e);
+    now_ns += after;
+    CHECK(give_up(q) >= 0);
+    check_logged(SENDQ_LOG_WARN, q, " not, none", figure);
+    sendq_free(q);
+    ends_close(e);
+    CHECK_IS(logged, 0);
+}
+
 /* Whatever ends a connection is said once, however often it is met again. */
 static void once_each(void) {
     listen_to(SENDQ_LOG_TRACE);
@@ -131,25 +149,8 @@ static void once_each(void) {
     close(e.queue);
 
     /* Given up for its slowness: by a deadline, a discard, or the end. */
-    q = new_simulated_queue();
-    e = ends_unix();
-    block(q, e);
-    CHECK_IS(sendq_close_within(q, 0), -ETIMEDOUT);
-    check_logged(SENDQ_LOG_WARN, q, " not, none", "0.000 s");
-    sendq_free(q);
-    ends_close(e);
-    CHECK_IS(logged, 0);
-
-    q = new_simulated_queue();
-    e = ends_unix();
-    block(q, e);
-    now_ns += 61ULL * SECOND;
-    CHECK(sendq_discard(q) >= 0);
-    check_logged(SENDQ_LOG_WARN, q, " not, none", "61.000 s");
-    sendq_free(q);
-    ends_close(e);
-    CHECK_IS(logged, 0);
-
+    given_up(by_deadline, 0, "0.000 s");
+    given_up(sendq_discard, 61ULL * SECOND, "61.000 s");
     q = new_simulated_queue();
     e = ends_unix();
     block(q, e);

@@ -5,21 +5,12 @@
 
 static unsigned char bytes[1 << 20];
 
-static void fill_up(sendq_t* q, ends e) {
-    int hints = 0;
-    for (int i = 0; !(hints & SENDQ_BLOCKED) && i < 10000; i++) {
-        CHECK(sendq_append_ref(q, bytes, sizeof bytes, NULL, NULL) >= 0);
-        hints = sendq_flush(q, e.queue, 0);
-        CHECK(hints >= 0);
-    }
-}
-
 /* A clock that jumps back while the socket is full must not make blocked_ns 584 years. */
 static void blocked_ns_wraps(void) {
     sendq_t* q = new_simulated_queue();
     ends e = ends_unix();
     now_ns = 100;
-    fill_up(q, e);
+    fill_up(q, e, bytes, sizeof bytes);
     now_ns = 50;
     CHECK(figures(q).blocked_ns < 100);
     CHECK(sendq_consume(q, 1) >= 0);
@@ -115,7 +106,7 @@ static void logger_frees_in_free(void) {
     sendq_t* other = new_borrower(pool, 1);
     ends e = ends_unix();
     CHECK_IS(sendq_set_logger(free_it, NULL, SENDQ_LOG_TRACE), 0);
-    fill_up(q, e);
+    fill_up(q, e, bytes, sizeof bytes);
     sendq_free(q);
     CHECK_IS(pool_figures(pool).queues, 1);
     sendq_free(other);

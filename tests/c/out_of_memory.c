@@ -595,10 +595,7 @@ int main(void) {
     }
     stream_fill(bytes, 0, sizeof bytes);
     CHECK_IS(sendq_buf_wrap(NULL, bytes, sizeof bytes, NULL, NULL, &buf), 0);
-    FILE* stream = tmpfile();
-    CHECK(stream != NULL);
-    CHECK_IS(fwrite(bytes, sizeof bytes, 1, stream), 1);
-    CHECK_IS(fflush(stream), 0);
+    FILE* stream = file_of(bytes, sizeof bytes);
     file = fileno(stream);
     handles_fail();
     appends_fail();

@@ -27,6 +27,18 @@ static inline sendq_t* new_simulated_queue(void) {
     return q;
 }
 
+/* Appends these bytes and flushes, again and again, to a connection that nobody reads, until the
+ * socket takes no more. */
+static inline void fill_up(sendq_t* q, ends e, const void* data, size_t len) {
+    int hints = 0;
+    for (int i = 0; !(hints & SENDQ_BLOCKED) && i < 10000; i++) {
+        CHECK(sendq_append_ref(q, data, len, NULL, NULL) >= 0);
+        hints = sendq_flush(q, e.queue, 0);
+        CHECK(hints >= 0);
+    }
+    CHECK(hints & SENDQ_BLOCKED);
+}
+
 static inline sendq_stats_t figures(const sendq_t* q) {
     sendq_stats_t stats;
     memset(&stats, 0xEE, sizeof stats);

@@ -21,23 +21,12 @@ static void pass(uint64_t seconds) {
     now_ns += seconds * SECOND;
 }
 
-/* Fills a connection that nobody reads, until the socket takes no more. */
-static void fill_up(sendq_t* q, ends e) {
-    int hints = 0;
-    for (int i = 0; !(hints & SENDQ_BLOCKED) && i < 10000; i++) {
-        CHECK(sendq_append_ref(q, bytes, sizeof bytes, NULL, NULL) >= 0);
-        hints = sendq_flush(q, e.queue, 0);
-        CHECK(hints >= 0);
-    }
-    CHECK(hints & SENDQ_BLOCKED);
-}
-
 /* As much comes as leaves, for far longer than the limit: the size never changes, nobody is stuck.
  */
 static void constant_size_that_drains(ends e, size_t each) {
     sendq_t* q = new_simulated_queue();
     ends_least_buffer(e);
-    fill_up(q, e);
+    fill_up(q, e, bytes, sizeof bytes);
     uint64_t size = sendq_queued_bytes(q);
     uint64_t sent = sendq_sent_bytes(q);
     for (int i = 0; i < 2 * LIMIT; i++) {
@@ -65,7 +54,7 @@ static void constant_size_that_drains(ends e, size_t each) {
 static void full_and_stuck(bool flushes, bool appends) {
     sendq_t* q = new_simulated_queue();
     ends e = ends_unix();
-    fill_up(q, e);
+    fill_up(q, e, bytes, sizeof bytes);
     for (uint64_t i = 1; i <= 2 * LIMIT; i++) {
         pass(1);
         CHECK_IS(stalled(q), i * SECOND);
@@ -247,7 +236,7 @@ static void clocks(void) {
             if (paced) {
                 CHECK_IS(sendq_set_min_rate(q, 1000, SECOND), 0);
             }
-            fill_up(q, e);
+            fill_up(q, e, bytes, sizeof bytes);
             CHECK_IS(stalled(q), 0);
             CHECK_IS(figures(q).blocked_ns, 0); /* it stands still */
             CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_BLOCKED);

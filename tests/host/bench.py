@@ -5,14 +5,13 @@ In each round every path serves the same load, one right after the other, and is
 first path in that round. "noise" is that first path against itself, one round later."""
 
 import argparse
-import json
 import re
 import statistics
 import sys
 
 from daemon import OUTPUTS
 from measure import Bench, Load, UnhappyClient
-from table import print_table
+from table import print_table, write_json
 
 KIB, MIB = 1 << 10, 1 << 20
 REQUESTS = {
@@ -115,9 +114,7 @@ def main():
     print_table(head, list(rows(results)), left=2)
     print()
     print_table(("CPU/response", *OUTPUTS), list(summary(results)))
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(results, file, indent=2)
+    write_json(options.json, results)
     return 0
 
 

@@ -5,13 +5,12 @@
 behave."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from daemon import OUTPUTS, Daemon
 from slow_clients import MIB, Scale, play
-from table import print_table
+from table import print_table, write_json
 
 HEAD = (
     "output path",
@@ -69,9 +68,7 @@ def main():
         with Daemon(output, *scale.options(), program=programs / "mcbpd") as daemon:
             results[output] = play(programs / "mcload", daemon, scale)
     print_table(HEAD, [row(output, scale, result) for output, result in results.items()])
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(results, file, indent=2)
+    write_json(options.json, results)
     return 0
 
 

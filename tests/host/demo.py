@@ -2,14 +2,13 @@
 """A real server with each of its output paths: does it speak the protocol, and what does it cost?"""
 
 import argparse
-import json
 import statistics
 import sys
 
 import memcapable
 from daemon import OUTPUTS
 from measure import Bench, Load, UnhappyClient
-from table import print_table
+from table import print_table, write_json
 
 ROUNDS = 3
 LOADS = (
@@ -102,9 +101,7 @@ def main():
     print_table(HEAD, list(rows(results)), left=3)
     if memcapable.find() is None:
         say("For the conformance tests, install libmemcached-tools.")
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(results, file, indent=2)
+    write_json(options.json, results)
     return 0 if all(map(is_conforming, results.values())) else 1
 
 

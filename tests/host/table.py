@@ -1,4 +1,6 @@
-"""Prints rows of text as a table."""
+"""Prints rows of text as a table, or writes figures to a file."""
+
+import json
 
 
 def print_table(head, rows, left=1):
@@ -11,3 +13,10 @@ def print_table(head, rows, left=1):
             for i, (cell, width) in enumerate(zip(row, widths))
         )
         print("  ".join(cells).rstrip())
+
+
+def write_json(path, results):
+    """To the file `path`, if there is one."""
+    if path:
+        with open(path, "w") as file:
+            json.dump(results, file, indent=2)

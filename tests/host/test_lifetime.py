@@ -9,7 +9,8 @@ import time
 import unittest
 
 import mcbp
-from daemon import OUTPUTS, Daemon
+from case import DaemonCase
+from daemon import OUTPUTS
 from mcbp import Op, Status
 
 KEY = b"value"
@@ -33,40 +34,21 @@ def store(sock, key, value):
     return mcbp.ask(sock, Op.SET, key=key, value=value, extras=mcbp.storage_extras())
 
 
-class Lifetime:
+class Lifetime(DaemonCase):
     """The cases; a subclass for each output path runs them."""
 
     output = None
+    settle_seconds = SETTLE_SECONDS
 
     def start(self, *options, timeout=TIMEOUT):
         # The socket holds only a part of a value.
-        daemon = Daemon(
+        self.start_daemon(
             self.output, "--sndbuf=65536", "--threads=3", f"--teardown-timeout={timeout}", *options
         )
-        self.addCleanup(daemon.stop)
-        self.daemon = daemon
-        self.control = self.connect()
         self.assertEqual(store(self.control, KEY, VALUE).status, Status.OK)
 
     def setUp(self):
         self.start()
-
-    def tearDown(self):
-        self.assertEqual(self.daemon.stop(), 0)
-
-    def connect(self, **options):
-        sock = mcbp.connect(self.daemon.port, timeout=30, **options)
-        self.addCleanup(sock.close)
-        return sock
-
-    def stat(self, name):
-        return int(mcbp.stats(self.control)[name])
-
-    def wait_for_stat(self, name, value):
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while (found := self.stat(name)) != value:
-            self.assertLess(time.monotonic(), deadline, f"{name} stays {found}, not {value}")
-            time.sleep(0.02)
 
     def connect_stuck(self, requests=1, key=KEY, output=None):
         """A client that asks and does not read; the answers are on their way when it returns."""

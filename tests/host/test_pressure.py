@@ -6,7 +6,8 @@ import time
 import unittest
 
 import mcbp
-from daemon import OUTPUTS, Daemon
+from case import DaemonCase
+from daemon import OUTPUTS
 from mcbp import Op, Status
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -20,30 +21,18 @@ SETTLE_SECONDS = 20
 STALL = 1
 
 
-class Pressure:
+class Pressure(DaemonCase):
     """The cases; a subclass for each output path runs them."""
 
     output = None
+    settle_seconds = SETTLE_SECONDS
 
     def start(self, *options):
-        self.daemon = Daemon(self.output, "--sndbuf=65536", *options)
-        self.addCleanup(self.daemon.stop)
-        self.control = self.connect()
+        self.start_daemon(self.output, "--sndbuf=65536", *options)
         for key, value in ((KEY, VALUE), (SMALL, SMALL_VALUE)):
             extras = mcbp.storage_extras()
             response = mcbp.ask(self.control, Op.SET, key=key, value=value, extras=extras)
             self.assertEqual(response.status, Status.OK)
-
-    def tearDown(self):
-        self.assertEqual(self.daemon.stop(), 0)
-
-    def connect(self, **options):
-        sock = mcbp.connect(self.daemon.port, timeout=30, **options)
-        self.addCleanup(sock.close)
-        return sock
-
-    def stat(self, name):
-        return int(mcbp.stats(self.control)[name])
 
     def waiting(self):
         """Of each connection with something on its way."""
@@ -55,9 +44,6 @@ class Pressure:
         while not holds():
             self.assertLess(time.monotonic(), deadline, message)
             time.sleep(0.02)
-
-    def eventually_stat(self, name, value):
-        self.eventually(lambda: self.stat(name) == value, f"{name} does not get to {value}")
 
     def connect_stuck(self, key=KEY, requests=1):
         """A client that asks and does not read; its answers are on their way when it returns."""
@@ -115,19 +101,19 @@ class Pressure:
         stuck = self.connect_stuck()
         ack = mcbp.request(Op.ACK)
         stuck.sendall(ack * 20000)
-        self.eventually_stat("acks", 20000)
+        self.wait_for_stat("acks", 20000)
         for byte in ack:
             stuck.sendall(bytes([byte]))
             time.sleep(0.01)
-        self.eventually_stat("acks", 20001)
+        self.wait_for_stat("acks", 20001)
         # What is behind another request waits with it.
         stuck.sendall(ack + mcbp.request(Op.NOOP) + ack * 10)
-        self.eventually_stat("acks", 20002)
+        self.wait_for_stat("acks", 20002)
         time.sleep(0.1)
         self.assertEqual(self.stat("acks"), 20002)
         self.assertTrue(mcbp.receive(stuck).value == VALUE, "the bytes differ")
         self.assertEqual(mcbp.receive(stuck).opcode, Op.NOOP)
-        self.eventually_stat("acks", 20012)
+        self.wait_for_stat("acks", 20012)
 
     def test_malformed_acknowledgement_is_a_request_like_any(self):
         self.start(f"--high={64 * KIB}")
@@ -163,16 +149,16 @@ class Pressure:
         sock = self.connect()
         sock.sendall(mcbp.request(Op.GET, key=KEY))
         self.assert_dropped(sock)
-        self.eventually_stat("dropped_cap", 1)
+        self.wait_for_stat("dropped_cap", 1)
         self.assert_answers(self.control, SMALL, SMALL_VALUE)
-        self.eventually_stat("curr_connections", 1)
+        self.wait_for_stat("curr_connections", 1)
 
     def test_many_responses_over_the_cap(self):
         self.start(f"--cap={MIB}", "--high=0")
         greedy = self.connect(receive_buffer=4096)
         greedy.sendall(mcbp.request(Op.GET, key=SMALL) * 2000)
         self.assert_dropped(greedy)
-        self.eventually_stat("dropped_cap", 1)
+        self.wait_for_stat("dropped_cap", 1)
         # One that stays below it is not.
         stuck = self.connect_stuck(key=SMALL, requests=600)
         for _ in range(600):
@@ -212,7 +198,7 @@ class Pressure:
         greedy = self.connect(receive_buffer=4096)
         greedy.sendall(mcbp.request(Op.GET, key=KEY) * 20)
         self.assert_dropped(greedy)
-        self.eventually_stat("dropped_heaviest", 1)
+        self.wait_for_stat("dropped_heaviest", 1)
         for sock in light:
             self.assertTrue(mcbp.receive(sock).value == VALUE, "the bytes differ")
 
@@ -223,7 +209,7 @@ class Pressure:
         greedy = self.connect()
         greedy.sendall(mcbp.request(Op.GET, key=KEY))
         self.assert_dropped(greedy)
-        self.eventually_stat("dropped_heaviest", 1)
+        self.wait_for_stat("dropped_heaviest", 1)
         for _ in range(300):
             self.assertTrue(mcbp.receive(light).value == SMALL_VALUE, "the bytes differ")
 
@@ -257,9 +243,9 @@ class Pressure:
         idle = self.connect()
         self.assert_answers(idle)
         stuck = [self.connect_stuck() for _ in range(10)]
-        self.eventually_stat("dropped_stalled", 10)
+        self.wait_for_stat("dropped_stalled", 10)
         self.assertEqual(self.waiting(), [])
-        self.eventually_stat("live_items", 2)
+        self.wait_for_stat("live_items", 2)
         for sock in stuck:
             self.assert_dropped(sock)
         self.assert_answers(idle)
@@ -282,7 +268,7 @@ class Pressure:
             return
         with self.assertRaises(ConnectionError):
             self.read_slowly(slow, SETTLE_SECONDS)
-        self.eventually_stat("dropped_stalled", 1)
+        self.wait_for_stat("dropped_stalled", 1)
 
     def test_fast_client_above_the_least_rate_is_not_stalled(self):
         self.start(f"--stall={STALL}", "--min-rate=1000")

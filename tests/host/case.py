@@ -1,0 +1,34 @@
+"""What the tests of a running daemon have in common."""
+
+import time
+
+import mcbp
+from daemon import Daemon
+
+
+class DaemonCase:
+    """A daemon and a connection to control it; for a subclass that is a TestCase, too."""
+
+    settle_seconds = 10
+
+    def start_daemon(self, output, *options):
+        self.daemon = Daemon(output, *options)
+        self.addCleanup(self.daemon.stop)
+        self.control = self.connect()
+
+    def tearDown(self):
+        self.assertEqual(self.daemon.stop(), 0)
+
+    def connect(self, **options):
+        sock = mcbp.connect(self.daemon.port, timeout=30, **options)
+        self.addCleanup(sock.close)
+        return sock
+
+    def stat(self, name):
+        return int(mcbp.stats(self.control)[name])
+
+    def wait_for_stat(self, name, value):
+        deadline = time.monotonic() + self.settle_seconds
+        while (found := self.stat(name)) != value:
+            self.assertLess(time.monotonic(), deadline, f"{name} stays {found}, not {value}")
+            time.sleep(0.02)
