@@ -1,5 +1,6 @@
 //! Sends what the caller has in hand, past an empty queue: only what the sink refuses is copied.
 
+use crate::chunk::Stack;
 use crate::errno::{Errno, Result};
 use crate::flush::{Lender, flush, offer};
 use crate::pressure::Hints;
@@ -12,6 +13,34 @@ use crate::sink::Sink;
 /// AGAIN: at or over the high watermark. BUSY: memory is reserved. Otherwise as for an append and a
 /// flush.
 pub fn send<S: Sink>(
+    queue: &impl Lender,
+    sink: &mut S,
+    parts: Parts,
+    alone: bool,
+) -> Result<Hints> {
+    let total = parts.total();
+    let begun = alone
+        && parts.pieces().len() <= MAX_PIECES
+        && queue.lend(|queue, pool| {
+            queue.socket = sink.socket();
+            queue.begin_direct_at_once(pool, total as u64)
+        });
+    if !begun {
+        return send_closely(queue, sink, parts, alone);
+    }
+    let calls_before = sink.calls();
+    let outcome = sink.write(parts.pieces());
+    if outcome == Ok(total) {
+        let calls = sink.calls() - calls_before;
+        queue.lend(|queue, _| queue.end_direct_at_once(total as u64, calls));
+        return Ok(Hints::NONE);
+    }
+    finish(queue, sink, parts, Stack::new(), calls_before, Some(outcome)).map(|()| Hints::NONE)
+}
+
+/// [`send`], looking closer.
+#[inline(never)]
+fn send_closely<S: Sink>(
     queue: &impl Lender,
     sink: &mut S,
     parts: Parts,
@@ -49,8 +78,24 @@ fn send_past<S: Sink>(queue: &impl Lender, sink: &mut S, parts: Parts) -> Result
         queue.begin_direct(pool, parts.total() as u64)
     })?;
     let Some(spare) = spare else { return Ok(false) };
-    let calls_before = sink.calls();
-    let (offered, outcome) = offer(parts.total(), || sink.write(parts.pieces()));
+    finish(queue, sink, parts, spare, sink.calls(), None).map(|()| true)
+}
+
+/// Sends `parts`, unless that had an `outcome` already, and copies what is left of them, to `spare` chunks
+/// or others of the pool.
+#[inline(never)]
+fn finish<S: Sink>(
+    queue: &impl Lender,
+    sink: &mut S,
+    parts: Parts,
+    spare: Stack,
+    calls_before: u32,
+    outcome: Option<Result<usize>>,
+) -> Result<()> {
+    let (offered, outcome) = match outcome {
+        Some(outcome) if outcome != Err(Errno::INTERRUPTED) => (parts.total(), outcome),
+        _ => offer(parts.total(), || sink.write(parts.pieces())),
+    };
     let calls = sink.calls() - calls_before;
     queue.lend(|queue, pool| {
         let taken = match outcome {
@@ -65,6 +110,6 @@ fn send_past<S: Sink>(queue: &impl Lender, sink: &mut S, parts: Parts) -> Result
         };
         queue.end_direct(pool, spare, taken, offered - taken, parts.slices(taken));
         queue.end_flush(pool, calls, u32::from(taken < offered), taken < offered);
-        Ok(true)
+        Ok(())
     })
 }

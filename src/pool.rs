@@ -213,9 +213,14 @@ impl Pool {
     pub fn keeps(&self, bytes: u64) -> bool {
         let Guard::Confined(state) = &self.state else { return false };
         // Spare ones are no use here, and are not told apart in what is kept.
-        let chunks =
-            if state.spares.get() > 0 { 0 } else { state.kept.get() / self.limits.chunk_bytes };
-        bytes <= chunks as u64 * self.limits.capacity() as u64
+        if state.spares.get() > 0 {
+            return false;
+        }
+        let (kept, capacity) = (state.kept.get(), self.limits.capacity() as u64);
+        if bytes <= capacity {
+            return kept >= self.limits.chunk_bytes;
+        }
+        bytes <= (kept / self.limits.chunk_bytes) as u64 * capacity
     }
 
     /// One chunk that holds at least `bytes`. Errors as for [`Pool::take`].

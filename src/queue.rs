@@ -666,6 +666,28 @@ impl Queue {
         self.pressure.is_high()
     }
 
+    /// The common case of [`Queue::begin_direct`]: nothing waits or is in the way, and the pool has warm
+    /// chunks for all. false: nothing happened, look closer.
+    #[inline(always)]
+    pub fn begin_direct_at_once(&mut self, pool: &Pool, total: u64) -> bool {
+        let in_the_way = Flags::FLUSHING | Flags::HIGH | Flags::BLOCKED;
+        let is_free = self.chain.is_empty() && self.is_plain() && !self.flags.any(in_the_way);
+        if !is_free || total == 0 || !self.pressure.stays_low(total) || !pool.keeps(total) {
+            return false;
+        }
+        self.flags.set(Flags::FLUSHING, true);
+        true
+    }
+
+    /// The common case of the end: all of them have left by so many calls.
+    #[inline(always)]
+    pub fn end_direct_at_once(&mut self, total: u64, calls: u32) {
+        self.flags.set(Flags::FLUSHING, false);
+        self.sent += total;
+        self.add(Count::Flushes, 1);
+        self.add(Count::Calls, u64::from(calls));
+    }
+
     /// Starts sending `total` bytes past the queue, as a flush, if nothing waits or holds them back. They
     /// will have room here if the sink refuses them: in the chunks that are returned, or in warm ones of
     /// the pool, where nobody else takes them meanwhile.

@@ -31,9 +31,9 @@ pub fn flush_records<S: Sink>(
         begin(queue, pool, max_bytes)
     })?;
     let calls_before = sink.calls();
-    let (mut hints, mut shorts) = (Hints::NONE, 0);
+    let (mut hints, mut shorts, mut rest) = (Hints::NONE, 0, 0);
     loop {
-        let piece = match next(queue, budget) {
+        let piece = match next(queue, budget, rest) {
             Ok(piece) => piece,
             // What left before counts; the next call meets the error again.
             Err(errno) if errno.is_transient() && sink.calls() > calls_before => {
@@ -57,6 +57,7 @@ pub fn flush_records<S: Sink>(
                     hints |= queue.leave(pool, taken as u64);
                     budget = budget.saturating_sub(taken);
                     shorts += u32::from(taken < offered);
+                    rest = offered - taken;
                     None
                 }
                 Err(errno) if errno.is_refusal() => Some(errno),
@@ -99,8 +100,10 @@ fn fail(queue: &mut Queue, pool: &Pool, errno: Errno) -> Result<Hints> {
     Err(errno)
 }
 
-/// What is to be offered next: what was refused, or at most a record, and not above `budget`.
-fn next(queue: &impl Lender, budget: usize) -> Result<Option<Piece>> {
+/// What is to be offered next: what was refused; or the `rest` of what was offered last, or else at most a
+/// record, and not above `budget`. The rest is not gathered anew, or all that follows it would be copied,
+/// again and again, for a sink that takes little at a time.
+fn next(queue: &impl Lender, budget: usize, rest: usize) -> Result<Option<Piece>> {
     enum Next {
         Offer(Option<Piece>),
         Gather(usize),
@@ -109,19 +112,41 @@ fn next(queue: &impl Lender, budget: usize) -> Result<Option<Piece>> {
         let Some(first) = queue.runs().next() else { return Next::Offer(None) };
         let refused = queue.last_refused();
         let available = usize::try_from(queue.available()).unwrap_or(usize::MAX);
-        let want = if refused > 0 { refused } else { RECORD.min(budget).min(available) };
+        let want = match (refused, rest) {
+            (0, 0) => RECORD.min(budget).min(available),
+            (0, rest) => rest.min(budget),
+            (refused, _) => refused,
+        };
         match first {
             Run::Memory(piece) if piece.len() >= want || refused > 0 => {
                 Next::Offer((want > 0).then(|| piece.first(want)))
             }
             _ if want == 0 => Next::Offer(None),
-            _ => Next::Gather(want),
+            _ => Next::Gather(want.min(before_large(queue, available))),
         }
     });
     match next {
         Next::Offer(piece) => Ok(piece),
         Next::Gather(want) => gather_front(queue, want),
     }
+}
+
+/// How many bytes stand before a piece that fills a record, if that can be sent from where it lies, and no
+/// record more is needed than for all that is `available` without a gap. Otherwise no limit.
+fn before_large(queue: &Queue, available: usize) -> usize {
+    let mut before = 0;
+    for run in queue.runs().take(MAX_RUNS) {
+        let len = usize::try_from(run.len()).unwrap_or(usize::MAX);
+        if matches!(run, Run::Memory(_)) && len >= RECORD {
+            let apart = 1 + (available - before).div_ceil(RECORD);
+            return if apart > available.div_ceil(RECORD) { usize::MAX } else { before };
+        }
+        before = before.saturating_add(len);
+        if before >= RECORD {
+            break;
+        }
+    }
+    usize::MAX
 }
 
 /// Copies the first `want` bytes, or fewer if they are in very many pieces, to where they are contiguous.

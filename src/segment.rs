@@ -25,7 +25,8 @@ pub struct Piece {
 }
 
 impl Piece {
-    pub(crate) fn new(base: *const u8, len: usize) -> Piece {
+    /// `len` bytes from `base` on.
+    pub fn new(base: *const u8, len: usize) -> Piece {
         Piece { base: base.cast_mut().cast(), len }
     }
 

@@ -488,13 +488,13 @@ int sendq_close(sendq_t *q);
 
 /**
  * sendq_close, for the usual end of a connection: what has not left in timeout_ns nanoseconds is given
- * up. When that time is over, the next sendq_flush, sendq_consume or sendq_close_within discards what
+ * up. When that time is over, the next sendq_flush, sendq_consume or the like discards what
  * still waits, and fails the connection with -ETIMEDOUT: sendq_retry_after_ns says when to make that
  * call though the socket never becomes writable, and the discarded of sendq_stats how many bytes were
- * lost. A timeout of 0 is over at once. A later call sets another time. A success also on a queue where
- * nothing waits, or that has failed.
+ * lost. A timeout of 0 is over at once. A later call sets another time, even after the first. A success
+ * also on a queue where nothing waits, or that has failed.
  *
- * -EINVAL: q is NULL. -ETIMEDOUT: bytes wait, and the time is over. -EBUSY: another thread is
+ * -EINVAL: q is NULL. -ETIMEDOUT: bytes wait, and the timeout is 0. -EBUSY: another thread is
  * flushing it; -ENOMEM: nothing happened.
  */
 int sendq_close_within(sendq_t *q,
@@ -649,7 +649,8 @@ int sendq_commit(sendq_t *q, size_t used);
  * budget) are spent. Never waits and never raises SIGPIPE, whatever the socket's mode. What is
  * appended by other threads meanwhile is left for the next call.
  *
- * If nothing waits, fd is not looked at.
+ * If nothing waits, fd is not looked at. For a host that filters system calls: it makes send(2) for one
+ * piece, sendmsg(2) for several, and for a part of a file sendfile(2), or pread(2) and send(2).
  *
  * No hint but perhaps SENDQ_RESUME: all has left. SENDQ_BLOCKED: the socket is full, flush again when
  * it is writable. SENDQ_MORE: flush again soon. SENDQ_RESUME: what waits has fallen to low.
@@ -835,14 +836,15 @@ int sendq_append_buf(sendq_t *q,
 
 /**
  * Stands in for sendmsg(2): the same arguments, the same result, -1 with errno. It takes all bytes of
- * msg or none. What waits is flushed first. If nothing waits then, it writes straight from the caller's
- * memory, and copies only what the socket refused; otherwise it copies everything. A thread-safe queue
- * always copies, and then flushes. What is left waits: see sendq_queued_bytes, and flush when fd is
- * writable. With sendq_set_rate it sends no faster than that.
+ * msg or none. What waits is flushed first; if it falls to low by that, no hint says so. If nothing waits
+ * then, it writes straight from the caller's memory, and copies only what the socket refused; otherwise it
+ * copies everything. A thread-safe queue always copies, and then flushes. What is left waits: see
+ * sendq_queued_bytes, and flush when fd is writable. With sendq_set_rate it sends no faster than that.
  *
  * Errors, with nothing taken: EAGAIN: as much waits as the high watermark or more, although a flush was
  * tried. EOPNOTSUPP: a destination, ancillary data, or a flag other than MSG_DONTWAIT, MSG_NOSIGNAL and
- * MSG_MORE, which change nothing. EINVAL: q or msg is NULL, or as for sendq_appendv. EPIPE, ENOBUFS,
+ * MSG_MORE, which change nothing. EINVAL: q or msg is NULL, or as for sendq_appendv (sendmsg(2) says
+ * EFAULT, and EMSGSIZE above IOV_MAX pieces, of which any number may be here). EPIPE, ENOBUFS,
  * ENOMEM, EBUSY as for sendq_append; ENOBUFS also when msg is larger than max. Other errors end the
  * connection, as for sendq_flush.
  */

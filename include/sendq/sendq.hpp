@@ -74,6 +74,8 @@ class hints {
     /// Fell to the low watermark after having been high, or after an append gave ENOBUFS. The
     /// producer may go on.
     constexpr bool resume() const noexcept { return (bits_ & SENDQ_RESUME) != 0; }
+    /// Of flush_with: bytes remain and the writer goes on once its connection is readable (TLS).
+    constexpr bool want_read() const noexcept { return (bits_ & SENDQ_WANT_READ) != 0; }
     /// All of them, as in sendq.h. 0: nothing is left to do.
     constexpr int bits() const noexcept { return bits_; }
 
@@ -751,6 +753,46 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     /// sendq_flush: hands what waits to the socket fd. max_bytes 0: no budget.
     result flush(sendq_fd_t fd, std::size_t max_bytes = 0) noexcept {
         return result(sendq_flush(get(), fd, max_bytes));
+    }
+
+    /// sendq_flush_with: hands what waits to write, which is called as write(std::string_view)
+    /// until this returns, and gives what a sendq_write_fn does: how many bytes it took; -EAGAIN;
+    /// SENDQ_WRITE_WANT_READ; another -errno. It must be noexcept.
+    template <class F>
+    result flush_with(F&& write, std::size_t max_bytes = 0) noexcept {
+        using callable = std::remove_reference_t<F>;
+        static_assert(
+            std::is_nothrow_invocable_r_v<std::int64_t, callable&, std::string_view>,
+            "it is called by C as write(std::string_view), gives an int64_t, and must be noexcept");
+        const auto call = [](void* arg, const void* data, std::size_t len) noexcept {
+            return static_cast<std::int64_t>((**static_cast<callable**>(arg))(bytes(data, len)));
+        };
+        callable* writer = std::addressof(write);
+        return flush_with(call, &writer, max_bytes);
+    }
+    /// The same by a function of C, such as sendq_ssl_write.
+    result flush_with(sendq_write_fn write, void* arg, std::size_t max_bytes = 0) noexcept {
+        return result(sendq_flush_with(get(), write, arg, max_bytes));
+    }
+
+    /// sendq_sendmsg, in place of sendmsg(2), with the result of that: the bytes of msg, all of
+    /// which were taken, or -1 with errno.
+    ssize_t sendmsg(sendq_fd_t fd, const msghdr& msg, int flags = 0) noexcept {
+        return sendq_sendmsg(get(), fd, &msg, flags);
+    }
+    /// sendq_verify: the old path sent the first bytes of iov. EILSEQ, which is
+    /// std::errc::illegal_byte_sequence: not what waits here; *mismatch_at says where in the
+    /// stream.
+    result verify(const iovec* iov, std::size_t count, std::size_t bytes,
+                  std::uint64_t* mismatch_at = nullptr) noexcept {
+        return count > INT_MAX
+                   ? result(-EINVAL)
+                   : result(sendq_verify(get(), iov, static_cast<int>(count), bytes, mismatch_at));
+    }
+    /// The same of bytes that the old path sent with send(2).
+    result verify(std::string_view sent, std::uint64_t* mismatch_at = nullptr) noexcept {
+        const iovec piece = {const_cast<char*>(sent.data()), sent.size()};
+        return verify(&piece, 1, sent.size(), mismatch_at);
     }
 
     /// sendq_peek: fills up to count entries of iov with what waits, and returns how many were.

@@ -512,13 +512,13 @@ pub unsafe extern "C" fn sendq_close(q: *mut sendq_t) -> c_int {
 }
 
 /// sendq_close, for the usual end of a connection: what has not left in timeout_ns nanoseconds is given
-/// up. When that time is over, the next sendq_flush, sendq_consume or sendq_close_within discards what
+/// up. When that time is over, the next sendq_flush, sendq_consume or the like discards what
 /// still waits, and fails the connection with -ETIMEDOUT: sendq_retry_after_ns says when to make that
 /// call though the socket never becomes writable, and the discarded of sendq_stats how many bytes were
-/// lost. A timeout of 0 is over at once. A later call sets another time. A success also on a queue where
-/// nothing waits, or that has failed.
+/// lost. A timeout of 0 is over at once. A later call sets another time, even after the first. A success
+/// also on a queue where nothing waits, or that has failed.
 ///
-/// -EINVAL: q is NULL. -ETIMEDOUT: bytes wait, and the time is over. -EBUSY: another thread is
+/// -EINVAL: q is NULL. -ETIMEDOUT: bytes wait, and the timeout is 0. -EBUSY: another thread is
 /// flushing it; -ENOMEM: nothing happened.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_close_within(q: *mut sendq_t, timeout_ns: u64) -> c_int {
@@ -964,7 +964,8 @@ pub unsafe extern "C" fn sendq_commit(q: *mut sendq_t, used: usize) -> c_int {
 /// budget) are spent. Never waits and never raises SIGPIPE, whatever the socket's mode. What is
 /// appended by other threads meanwhile is left for the next call.
 ///
-/// If nothing waits, fd is not looked at.
+/// If nothing waits, fd is not looked at. For a host that filters system calls: it makes send(2) for one
+/// piece, sendmsg(2) for several, and for a part of a file sendfile(2), or pread(2) and send(2).
 ///
 /// No hint but perhaps SENDQ_RESUME: all has left. SENDQ_BLOCKED: the socket is full, flush again when
 /// it is writable. SENDQ_MORE: flush again soon. SENDQ_RESUME: what waits has fallen to low.

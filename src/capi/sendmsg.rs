@@ -14,14 +14,15 @@ use libc::{c_int, msghdr, ssize_t};
 const HARMLESS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
 
 /// Stands in for sendmsg(2): the same arguments, the same result, -1 with errno. It takes all bytes of
-/// msg or none. What waits is flushed first. If nothing waits then, it writes straight from the caller's
-/// memory, and copies only what the socket refused; otherwise it copies everything. A thread-safe queue
-/// always copies, and then flushes. What is left waits: see sendq_queued_bytes, and flush when fd is
-/// writable. With sendq_set_rate it sends no faster than that.
+/// msg or none. What waits is flushed first; if it falls to low by that, no hint says so. If nothing waits
+/// then, it writes straight from the caller's memory, and copies only what the socket refused; otherwise it
+/// copies everything. A thread-safe queue always copies, and then flushes. What is left waits: see
+/// sendq_queued_bytes, and flush when fd is writable. With sendq_set_rate it sends no faster than that.
 ///
 /// Errors, with nothing taken: EAGAIN: as much waits as the high watermark or more, although a flush was
 /// tried. EOPNOTSUPP: a destination, ancillary data, or a flag other than MSG_DONTWAIT, MSG_NOSIGNAL and
-/// MSG_MORE, which change nothing. EINVAL: q or msg is NULL, or as for sendq_appendv. EPIPE, ENOBUFS,
+/// MSG_MORE, which change nothing. EINVAL: q or msg is NULL, or as for sendq_appendv (sendmsg(2) says
+/// EFAULT, and EMSGSIZE above IOV_MAX pieces, of which any number may be here). EPIPE, ENOBUFS,
 /// ENOMEM, EBUSY as for sendq_append; ENOBUFS also when msg is larger than max. Other errors end the
 /// connection, as for sendq_flush.
 #[unsafe(no_mangle)]

@@ -1,11 +1,10 @@
-//! A sink that sends nothing: it takes bytes for as long as they are the expected ones.
+//! In place of a sink: takes bytes for as long as they are the expected ones.
 
 #![allow(unsafe_code)]
 
-use super::Sink;
 use super::socket::{READ_BYTES, read_at};
 use crate::errno::{Errno, Result};
-use crate::segment::{Parts, Piece, Run};
+use crate::segment::{Parts, Run};
 use libc::c_int;
 use std::mem::MaybeUninit;
 
@@ -17,22 +16,43 @@ pub struct Compare<'a, I> {
     left: usize,
 }
 
-/// A sink that expects the first `bytes` of `parts`, which have as many.
+/// Expects the first `bytes` of `parts`, which have as many.
 pub fn expect(parts: Parts<'_>, bytes: usize) -> Compare<'_, impl Iterator<Item = &[u8]>> {
     debug_assert!(bytes <= parts.total());
     Compare { now: &[], later: parts.slices(0), left: bytes }
 }
 
 impl<'a, I: Iterator<Item = &'a [u8]>> Compare<'a, I> {
-    /// How many of the first bytes of `run` are the expected ones. Errors as for [`Sink::send_file`].
+    /// How many of the first bytes of `run` are the expected ones. IO: a file is shorter than what was
+    /// promised of it; otherwise its own error: pread(2).
     pub fn take(&mut self, run: Run) -> Result<u64> {
         let taken = match run {
-            Run::Memory(piece) => self.write(&[piece])?,
+            // SAFETY: whoever lends the run holds it until this call returns.
+            Run::Memory(piece) => self.count(unsafe { piece.bytes() }),
             Run::File(fd, offset, len) => {
-                self.send_file(fd, offset, usize::try_from(len).unwrap_or(usize::MAX))?
+                self.read(fd, offset, usize::try_from(len).unwrap_or(usize::MAX))?
             }
         };
         Ok(taken as u64)
+    }
+
+    /// The same of `len` bytes of the file `fd` from `offset`.
+    fn read(&mut self, fd: c_int, offset: u64, len: usize) -> Result<usize> {
+        let mut room = [MaybeUninit::uninit(); READ_BYTES];
+        let mut taken = 0;
+        while taken < len && self.left > 0 {
+            let want = READ_BYTES.min(len - taken).min(self.left);
+            let bytes = read_at(fd, offset + taken as u64, &mut room[..want])?;
+            let (same, read) = (self.count(bytes), bytes.len());
+            taken += same;
+            if read == 0 {
+                return Err(Errno::IO);
+            }
+            if same < read {
+                break;
+            }
+        }
+        Ok(taken)
     }
 
     /// How many of the first of `bytes` are the expected ones.
@@ -55,43 +75,5 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Compare<'a, I> {
             (bytes, self.now) = (&bytes[step..], &self.now[step..]);
         }
         before - self.left
-    }
-}
-
-impl<'a, I: Iterator<Item = &'a [u8]>> Sink for Compare<'a, I> {
-    fn write(&mut self, pieces: &[Piece]) -> Result<usize> {
-        let mut taken = 0;
-        for piece in pieces {
-            // SAFETY: whoever offers a piece holds it until this call returns.
-            let bytes = unsafe { piece.bytes() };
-            let same = self.count(bytes);
-            taken += same;
-            if same < bytes.len() {
-                break;
-            }
-        }
-        Ok(taken)
-    }
-
-    fn send_file(&mut self, fd: c_int, offset: u64, len: usize) -> Result<usize> {
-        let mut room = [MaybeUninit::uninit(); READ_BYTES];
-        let mut taken = 0;
-        while taken < len && self.left > 0 {
-            let want = READ_BYTES.min(len - taken).min(self.left);
-            let bytes = read_at(fd, offset + taken as u64, &mut room[..want])?;
-            let (same, read) = (self.count(bytes), bytes.len());
-            taken += same;
-            if read == 0 {
-                return Err(Errno::IO);
-            }
-            if same < read {
-                break;
-            }
-        }
-        Ok(taken)
-    }
-
-    fn calls(&self) -> u32 {
-        0
     }
 }

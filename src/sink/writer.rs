@@ -42,7 +42,7 @@ impl Sink for Writer {
             // It says that it took what it was not given.
             Ok(_) => Err(Errno::IO),
             Err(_) if taken == WANT_READ => Err(Errno::WANT_READ),
-            Err(_) => Err(c_int::try_from(-taken).map_or(Errno::IO, Errno::new)),
+            Err(_) => Err(c_int::try_from(taken.unsigned_abs()).map_or(Errno::IO, Errno::new)),
         }
     }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the queue costs without a server around it, beside libevent's evbuffer: instructions and time
 and allocations per operation, a flush to a TCP socket beside raw sendmsg(2), where borrowing a value
-begins to win over copying it, heap bytes per connection.
+begins to win over copying it, TLS beside bufferevent_openssl, heap bytes per connection.
 
 Times are medians of rounds in which the sides take turns; a ratio is that of one round's pair, with
 the least and the greatest seen, which is the noise of the machine."""
@@ -139,9 +139,32 @@ def crossovers(program, rounds):
                 }
 
 
+def encryptions(program, rounds):
+    """CPU and records of a response of 24 B and a value over TLS, by its size and how many go at once."""
+    for size, depth in ((100, 16), (16 << 10, 1), (16 << 10, 16), (1 << 20, 1)):
+        names, *lines = run(program, size, depth, rounds).splitlines()
+        columns = list(zip(*([float(word) for word in line.split()] for line in lines)))
+        times, records = columns[::2], columns[1::2]
+        for name, ns, count in zip(names.split(), times, records):
+            yield {
+                "size": size,
+                "depth": depth,
+                "side": name,
+                "us": statistics.median(ns) / 1000,
+                "ns_per_byte": statistics.median(ns) / (24 + size),
+                "records": statistics.median(count),
+                "ratio": spread(ns, times[0]),
+            }
+
+
 def spread(these, those):
     ratios = [this / that for this, that in zip(these, those)]
     return {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+
+
+def cells(ratio):
+    """Under the heads "ratio" and "min-max"."""
+    return f"{ratio['median']:.2f}", f"{ratio['min']:.2f}-{ratio['max']:.2f}"
 
 
 def heaps(heap):
@@ -156,15 +179,14 @@ def heaps(heap):
 def print_figures(figures):
     rows, last = [], None
     for figure in figures:
-        ratio, counted = figure["ratio"], figure["instructions"]
+        counted = figure["instructions"]
         allocated = figure["allocations"]
         rows.append(
             (
                 "" if figure["operation"] == last else figure["operation"],
                 figure["side"],
                 f"{figure['ns']:.1f}",
-                f"{ratio['median']:.2f}",
-                f"{ratio['min']:.2f}-{ratio['max']:.2f}",
+                *cells(figure["ratio"]),
                 "" if counted is None else f"{counted:.0f}",
                 "" if allocated is None else f"{allocated:.2f}",
                 figure["target"],
@@ -178,20 +200,35 @@ def print_figures(figures):
 def print_crossovers(figures):
     rows = []
     for figure in figures:
-        ratio = figure["ratio"]
         rows.append(
             (
                 f"{figure['depth']} x (24 B + value), {figure['memory']}",
                 str(figure["size"]),
                 f"{figure['copied']:.0f}",
                 f"{figure['borrowed']:.0f}",
-                f"{ratio['median']:.2f}",
-                f"{ratio['min']:.2f}-{ratio['max']:.2f}",
+                *cells(figure["ratio"]),
             )
         )
     rows.sort(key=lambda row: row[0])  # stable: sizes stay in order
     head = ("append and flush to TCP", "bytes", "ns copied", "ns borrowed", "ratio", "min-max")
     print_table(head, rows)
+
+
+def print_encryptions(figures):
+    rows = []
+    for figure in figures:
+        rows.append(
+            (
+                f"{figure['depth']} x (24 + {figure['size']} B)",
+                figure["side"],
+                f"{figure['us']:.2f}",
+                *cells(figure["ratio"]),
+                f"{figure['ns_per_byte']:.2f}",
+                f"{figure['records']:.2f}",
+            )
+        )
+    head = ("TLS to TCP, per response", "side", "CPU us", "ratio", "min-max", "ns a byte", "records")
+    print_table(head, rows, left=2)
 
 
 def main():
@@ -210,6 +247,9 @@ def main():
     print()
     crossing = [*crossovers(programs / "copy_below", options.rounds)]
     print_crossovers(crossing)
+    encrypted = [*encryptions(programs / "tls", options.rounds)]
+    print()
+    print_encryptions(encrypted)
     memory = [*heaps(programs / "heap")]
     print()
     head = ("heap bytes per connection", "idle", "124 B waiting", "idle after 1 MiB", "references")
@@ -218,7 +258,7 @@ def main():
     print_table(head, rows)
     print("references: 1 MiB waiting as references of 100 B, payload included (target 1.5 x)")
     if options.json:
-        results = {"figures": figures, "copy_below": crossing, "heap": memory}
+        results = {"figures": figures, "copy_below": crossing, "tls": encrypted, "heap": memory}
         Path(options.json).write_text(json.dumps(results, indent=2))
 
 

@@ -141,6 +141,32 @@ static void records(void) {
     sendq_free(q);
 }
 
+static int64_t take_little(void* arg, const void* data, size_t len) {
+    size_t* taken = arg;
+    const unsigned char* at = data;
+    size_t take = len < 1000 ? len : 1000;
+    *taken += at >= bytes && at < bytes + STREAM ? take : 0;
+    return (int64_t)take;
+}
+
+/* How much of a large piece behind a head comes from where it lies, for a writer that takes a part
+ * of each record: what is gathered once is not gathered again, and so does not drag along what is
+ * behind it. */
+static size_t in_place(size_t len) {
+    sendq_t* q = new_simulated_queue();
+    size_t taken = 0;
+    CHECK(sendq_append(q, bytes, 24) >= 0);
+    CHECK(sendq_append_ref(q, bytes + 24, len, NULL, NULL) >= 0);
+    CHECK_IS(sendq_flush_with(q, take_little, &taken, 0), 0);
+    sendq_free(q);
+    return taken;
+}
+
+static void large_pieces(void) {
+    CHECK_IS(in_place(20 * RECORD), 20 * RECORD); /* the head apart: 21 records in either case */
+    CHECK_IS(in_place(20 * RECORD + 100), 20 * RECORD + 100 - (RECORD - 24)); /* it would take 22 */
+}
+
 /* Without memory for a record, pieces leave one by one. */
 static void little_memory(void) {
     sendq_pool_t* pool = new_simulated((sendq_pool_config_t){.max_bytes = 12288});
@@ -225,6 +251,7 @@ int main(void) {
         }
     }
     records();
+    large_pieces();
     little_memory();
     failures();
     meddling();

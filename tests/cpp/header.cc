@@ -45,6 +45,8 @@ bool use(sendq::queue& q, std::string_view view) {
         q.set_rate(1),
         q.set_min_rate(1, std::chrono::seconds(1)),
         q.flush(0),
+        q.flush_with(
+            [](std::string_view bytes) noexcept { return static_cast<int>(bytes.size()); }),
         q.close_within(q.stalled() + q.retry_after()),
     };
     for (const auto& result : results) {

@@ -9,7 +9,7 @@ import re
 import statistics
 import sys
 
-from daemon import OUTPUTS
+from daemon import PLAIN_OUTPUTS
 from measure import Bench, Load, UnhappyClient
 from table import print_table, write_json
 
@@ -22,6 +22,14 @@ REQUESTS = {
     (MIB, 1): 4_000,
     (MIB, 16): 8_000,
 }
+TLS_REQUESTS = {
+    (100, 16): 400_000,
+    (16 * KIB, 1): 60_000,
+    (16 * KIB, 16): 60_000,
+    (MIB, 1): 1_500,
+}
+# Those between which somebody chooses; the first encrypts each piece by itself.
+TLS_OUTPUTS = ("sendmsg", "bufferevent", "sendq-copy", "sendq-ref")
 QUICK_PART = 3  # a quick run asks for a third, and leaves out the many connections
 # A connection with large values takes several times one: in the server, and in the sockets.
 VALUES_IN_MEMORY = 8
@@ -29,13 +37,22 @@ VALUES_IN_MEMORY = 8
 
 def loads(quick):
     for connections in (64,) if quick else (64, 1000):
-        for (value, depth), requests in REQUESTS.items():
-            requests = requests // QUICK_PART if quick else requests
-            load = Load(value, connections, depth, max(requests, connections * depth))
-            if VALUES_IN_MEMORY * value * connections < free_memory():
-                yield load
-            else:
-                print(f"{load}: left out, for lack of memory", file=sys.stderr)
+        yield from loads_of(connections, REQUESTS, quick)
+    yield from loads_of(64, TLS_REQUESTS, quick, over_tls=True)
+
+
+def loads_of(connections, table, quick, over_tls=False):
+    for (value, depth), requests in table.items():
+        requests = requests // QUICK_PART if quick else requests
+        load = Load(value, connections, depth, max(requests, connections * depth), over_tls)
+        if VALUES_IN_MEMORY * value * connections < free_memory():
+            yield load
+        else:
+            print(f"{load}: left out, for lack of memory", file=sys.stderr)
+
+
+def outputs_of(load):
+    return TLS_OUTPUTS if load.over_tls else PLAIN_OUTPUTS
 
 
 def free_memory():
@@ -45,16 +62,17 @@ def free_memory():
 
 
 def measure(bench, load, rounds):
-    base, *others = OUTPUTS
-    cpu = {output: [] for output in OUTPUTS}
+    outputs = outputs_of(load)
+    base, *others = outputs
+    cpu = {output: [] for output in outputs}
     for _ in range(rounds):
-        for output in OUTPUTS:
+        for output in outputs:
             cpu[output].append(bench.run(output, load)["server_cpu_us_per_response"])
     return {
-        "cpu_us": {output: statistics.median(cpu[output]) for output in OUTPUTS},
+        "cpu_us": {output: statistics.median(cpu[output]) for output in outputs},
         "ratio": {output: spread(ratios(cpu[output], cpu[base])) for output in others},
         "noise": spread(ratios(cpu[base][1:], cpu[base])),
-        "system_calls": {output: bench.system_calls(output, load) for output in OUTPUTS},
+        "system_calls": {output: bench.system_calls(output, load) for output in outputs},
     }
 
 
@@ -68,9 +86,8 @@ def spread(values):
 
 def rows(results):
     for load, figures in results.items():
-        for output in OUTPUTS:
-            first = output == OUTPUTS[0]
-            calls = figures["system_calls"][output]
+        for output, calls in figures["system_calls"].items():
+            first = output not in figures["ratio"]
             ratio = figures["noise"] if first else figures["ratio"][output]
             yield (
                 load if first else "",
@@ -84,9 +101,10 @@ def rows(results):
 
 def summary(results):
     """A line for each load, all paths beside the first."""
-    base, *others = OUTPUTS
+    base, *others = PLAIN_OUTPUTS
     for load, figures in results.items():
-        ratios = (f"{figures['ratio'][output]['median']:.2f} x" for output in others)
+        medians = {output: f"{ratio['median']:.2f} x" for output, ratio in figures["ratio"].items()}
+        ratios = (medians.get(output, "") for output in others)
         yield (load, f"{figures['cpu_us'][base]:.2f} us", *ratios)
 
 
@@ -96,6 +114,7 @@ def main():
     )
     parser.add_argument("--bin", required=True, help="the folder of mcbpd and mcload")
     parser.add_argument("--json", help="write the figures to this file, too")
+    parser.add_argument("--tls", action="store_true", help="only what is measured over TLS")
     parser.add_argument("--quick", action="store_true", help="fewer loads, and shorter")
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     options = parser.parse_args()
@@ -104,6 +123,8 @@ def main():
     bench = Bench(options.bin)
     results = {}
     for load in loads(options.quick):
+        if options.tls and not load.over_tls:
+            continue
         print(f"{load} ...", file=sys.stderr, flush=True)
         try:
             results[str(load)] = measure(bench, load, options.rounds)
@@ -113,7 +134,7 @@ def main():
     head = ("load", "output path", "CPU us/response", "ratio", "min-max", "system calls/response")
     print_table(head, list(rows(results)), left=2)
     print()
-    print_table(("CPU/response", *OUTPUTS), list(summary(results)))
+    print_table(("CPU/response", *PLAIN_OUTPUTS), list(summary(results)))
     write_json(options.json, results)
     return 0
 

@@ -1,6 +1,7 @@
 """What the tests of a running daemon have in common."""
 
 import time
+import unittest
 
 import mcbp
 from daemon import Daemon
@@ -32,3 +33,13 @@ class DaemonCase:
         while (found := self.stat(name)) != value:
             self.assertLess(time.monotonic(), deadline, f"{name} stays {found}, not {value}")
             time.sleep(0.02)
+
+
+def suite_of(loader, cases, outputs):
+    """The cases once for each output path, which they find in their `output`."""
+    suite = unittest.TestSuite()
+    for output in outputs:
+        name = f"{cases.__name__}[{output}]"
+        case = type(name, (cases, unittest.TestCase), {"output": output})
+        suite.addTests(loader.loadTestsFromTestCase(case))
+    return suite

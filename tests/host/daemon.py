@@ -7,21 +7,42 @@ import signal
 import subprocess
 
 import mcbp
+import tls
 
-OUTPUTS = ("sendmsg", "bufferevent", "sendq-copy", "sendq-ref")
+PLAIN_OUTPUTS = (
+    "sendmsg",
+    "shadow",
+    "sendq-sendmsg",
+    "bufferevent",
+    "sendq-libevent",
+    "sendq-copy",
+    "sendq-ref",
+)
+TLS_OUTPUTS = tuple(output for output in PLAIN_OUTPUTS if output != "sendq-sendmsg")
+OUTPUTS = TLS_OUTPUTS if tls.BY_DEFAULT else PLAIN_OUTPUTS
 START_SECONDS = 30  # valgrind takes its time
 STOP_SECONDS = 30
 
 
 class Daemon:
-    def __init__(self, output, *options, program=None, prefix=()):
+    def __init__(
+        self,
+        output,
+        *options,
+        program=None,
+        prefix=(),
+        stderr=None,
+        over_tls=tls.BY_DEFAULT,
+    ):
         program = program or os.environ["MCBPD"]
         self.output = output
+        self.over_tls = over_tls
+        options = (*(tls.server_options() if over_tls else ()), *options)
         command = [*prefix, program, f"--output={output}", *options]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
         try:
             self.port = self._read_port(output)
-            with mcbp.connect(self.port) as sock:
+            with mcbp.connect(self.port, over_tls=over_tls) as sock:
                 # Not the process started here if a tracer comes first.
                 self.pid = int(mcbp.stats(sock)["pid"])
         except BaseException:

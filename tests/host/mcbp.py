@@ -6,6 +6,8 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
+import tls
+
 HEADER = struct.Struct("!BBHBBHIIQ")
 REQUEST, RESPONSE = 0x80, 0x81
 
@@ -113,13 +115,15 @@ def parse(stream):
     return responses
 
 
-def connect(port, timeout=10, receive_buffer=None):
+def connect(port, timeout=10, receive_buffer=None, over_tls=tls.BY_DEFAULT):
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.settimeout(timeout)
     if receive_buffer is not None:
+        # A record may be a packet; where two do not fit, TCP lets some ten a second pass.
+        receive_buffer *= 2 if over_tls else 1
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     sock.connect(("127.0.0.1", port))
-    return sock
+    return tls.TlsSocket(sock) if over_tls else sock
 
 
 def receive_exactly(sock, size):

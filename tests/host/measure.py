@@ -26,9 +26,11 @@ class Load:
     connections: int
     depth: int
     requests: int
+    over_tls: bool = False
 
     def __str__(self):
-        return f"{size_text(self.value)}, {self.depth} deep, {self.connections} connections"
+        name = f"{size_text(self.value)}, {self.depth} deep, {self.connections} connections"
+        return name + (", TLS" if self.over_tls else "")
 
     @property
     def traced_requests(self):
@@ -66,12 +68,13 @@ class Bench:
                 raise SystemExit(f"{program} is not built")
         self._server_cpu, self._client_cpu = cpus()
 
-    def daemon(self, output, tracer=()):
-        return Daemon(output, program=self._mcbpd, prefix=[*pinned(self._server_cpu), *tracer])
+    def daemon(self, output, tracer=(), over_tls=False):
+        prefix = [*pinned(self._server_cpu), *tracer]
+        return Daemon(output, program=self._mcbpd, prefix=prefix, over_tls=over_tls)
 
     def run(self, output, load):
         """What mcload reports of a fresh daemon, which has served a part of the load before."""
-        with self.daemon(output) as daemon:
+        with self.daemon(output, over_tls=load.over_tls) as daemon:
             report = self._load(daemon, load, load.requests, warmup=load.requests // 4)
             return report | {"peak_memory": daemon.peak_memory()}
 
@@ -83,7 +86,7 @@ class Bench:
         with tempfile.NamedTemporaryFile("r") as summary:
             tracer = [strace, "--follow-forks", "--summary-only", f"--output={summary.name}"]
             try:
-                with self.daemon(output, tracer) as daemon:
+                with self.daemon(output, tracer, load.over_tls) as daemon:
                     report = self._load(daemon, load, load.traced_requests)
             except RuntimeError:
                 return None  # it may not trace here
@@ -100,6 +103,7 @@ class Bench:
             f"--depth={load.depth}",
             f"--requests={requests}",
             f"--warmup={warmup}",
+            *(["--tls"] if load.over_tls else []),
         ]
         result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
         if result.returncode != 0:

@@ -9,7 +9,7 @@ import mcbp
 from mcbp import Op, Status
 
 MAX_ITEM = 3 << 20
-SMALL = (0, 1, 23, 24, 100, 1000, 4095, 4096, 4097)
+SMALL = (0, 1, 23, 24, 100, 1000, 4095, 4096, 4097, 8191, 8192, 8193)
 LARGE = (16 << 10, 64 << 10, (256 << 10) + 1, 1 << 20, 2 << 20)
 QUIET_ON_MISS = {Op.GETQ, Op.GETKQ, Op.GATQ, Op.GATKQ}
 SEED = 20181
@@ -37,6 +37,9 @@ class Session:
 
     def switch(self, output):
         self.ask(Op.OUTPUT, key=output.encode())
+
+    def quit(self):
+        self.ask(Op.QUIT)
 
     def check(self, stream):
         """Raises AssertionError unless the stream answers the session."""
@@ -208,7 +211,7 @@ def record(switch_to=()):
         if switch_to:
             session.switch(switch_to[number % len(switch_to)])
         part(session)
-    session.ask(Op.QUIT)
+    session.quit()
     return session
 
 

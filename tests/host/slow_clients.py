@@ -155,6 +155,7 @@ def start_load(mcload, daemon, scale):
         f"--seconds={scale.seconds}",
         f"--requests={1 << 60}",
         "--verify",
+        *(["--tls"] if daemon.over_tls else []),
     ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -7,6 +7,7 @@ import time
 import unittest
 
 import mcbp
+from case import suite_of
 from daemon import OUTPUTS, Daemon
 from mcbp import Op, Status
 
@@ -169,11 +170,7 @@ class BadInput:
 
 
 def load_tests(loader, _tests, _pattern):
-    suite = unittest.TestSuite()
-    for output in OUTPUTS:
-        case = type(f"BadInput[{output}]", (BadInput, unittest.TestCase), {"output": output})
-        suite.addTests(loader.loadTestsFromTestCase(case))
-    return suite
+    return suite_of(loader, BadInput, OUTPUTS)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import unittest
 
+import tls
 from daemon import OUTPUTS, Daemon
 
 LOADS = (
@@ -19,6 +20,7 @@ LOADS = (
 
 def run_load(port, *options):
     command = [os.environ["MCLOAD"], f"--port={port}", "--requests=5000", "--verify", *options]
+    command += ["--tls"] if tls.BY_DEFAULT else []
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
@@ -69,6 +71,7 @@ class Load(unittest.TestCase):
                             result = run_load(daemon.port, *load)
                             self.assertEqual(result.returncode, 0, result.stderr)
 
+    @unittest.skipIf(tls.BY_DEFAULT, "TLS refuses by itself what was changed on the way")
     def assert_refused(self, spoil, message):
         with Daemon(OUTPUTS[0]) as daemon, Meddler(daemon.port, spoil) as meddler:
             result = run_load(meddler.port, "--connections=1", "--stall=0.5")

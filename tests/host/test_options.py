@@ -22,6 +22,9 @@ BAD = (
     "--stall=-1",
     "--stall=nan",
     "--min-rate=1",
+    "--plant=flip",
+    "--plant=flip@",
+    "--plant=break@1",
     "--colour=red",
 )
 

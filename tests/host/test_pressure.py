@@ -6,7 +6,8 @@ import time
 import unittest
 
 import mcbp
-from case import DaemonCase
+import tls
+from case import DaemonCase, suite_of
 from daemon import OUTPUTS
 from mcbp import Op, Status
 
@@ -17,6 +18,8 @@ SMALL = b"small"
 SMALL_VALUE = os.urandom(1000)
 # What the sockets of a connection take, or more.
 IN_SOCKETS = 256 * KIB
+# The paths that know how fast a client is to be.
+RATED = {"sendq-libevent", "sendq-copy", "sendq-ref"}
 SETTLE_SECONDS = 20
 STALL = 1
 
@@ -66,6 +69,7 @@ class Pressure(DaemonCase):
 
     # The high watermark.
 
+    @unittest.skipIf(tls.BY_DEFAULT, "more of it waits in the socket, and less is left here")
     def test_requests_above_high_wait(self):
         self.start(f"--high={64 * KIB}")
         stuck = self.connect_stuck(key=SMALL, requests=1000)
@@ -262,7 +266,7 @@ class Pressure(DaemonCase):
         """Of the paths, only sendq's keep books about it."""
         self.start(f"--stall={STALL}", f"--min-rate={10 * MIB}")
         slow = self.connect_stuck(requests=10)
-        if not self.output.startswith("sendq"):
+        if self.output not in RATED:
             self.read_slowly(slow, 2 * STALL)
             self.assertEqual(self.stat("dropped_stalled"), 0)
             return
@@ -350,11 +354,7 @@ class Pressure(DaemonCase):
 
 
 def load_tests(loader, _tests, _pattern):
-    suite = unittest.TestSuite()
-    for output in OUTPUTS:
-        case = type(f"Pressure[{output}]", (Pressure, unittest.TestCase), {"output": output})
-        suite.addTests(loader.loadTestsFromTestCase(case))
-    return suite
+    return suite_of(loader, Pressure, OUTPUTS)
 
 
 if __name__ == "__main__":

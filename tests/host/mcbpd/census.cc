@@ -56,6 +56,7 @@ StatList Census::stats() const {
         {"live_items", std::to_string(Item::live())},
         {"responses", sum(Count::responses)},
         {"acks", sum(Count::acks)},
+        {"warnings", sum(Count::warnings)},
         {"dropped_stalled", sum(Count::dropped_stalled)},
         {"dropped_heaviest", sum(Count::dropped_heaviest)},
         {"dropped_cap", sum(Count::dropped_cap)},

@@ -12,7 +12,15 @@
 
 namespace mcbpd {
 
-enum class Count { connections, responses, acks, dropped_stalled, dropped_heaviest, dropped_cap };
+enum class Count {
+    connections,
+    responses,
+    acks,
+    warnings,
+    dropped_stalled,
+    dropped_heaviest,
+    dropped_cap,
+};
 
 // Written by one front-end thread, read by any. On cache lines of its own.
 class alignas(64) Counters {

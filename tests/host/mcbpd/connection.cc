@@ -1,7 +1,9 @@
 #include "connection.h"
 
 #include <sys/socket.h>
-#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
 
 #include "front_end.h"
 
@@ -25,7 +27,7 @@ void arm(event& event, bool& armed, bool wanted) {
 
 Connection::Connection(FrontEnd& front_end, int fd, uint64_t id)
     : front_end_(front_end),
-      fd_(fd),
+      transport_(fd, front_end.tls()),
       id_(id),
       input_(front_end.max_item()),
       session_(front_end.open_session(*this)) {
@@ -40,7 +42,6 @@ Connection::~Connection() {
     arm(writable_, writing_, false);
     session_.counters.add(Count::connections, -1);
     session_.output.reset();  // while the descriptor is its own
-    close(fd_);
 }
 
 void Connection::answer() {
@@ -50,7 +51,12 @@ void Connection::answer() {
 
 void Connection::abandon() const {
     const linger at_once = {1, 0};
-    setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    setsockopt(transport_.fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+// Its last words count, too.
+std::chrono::nanoseconds Connection::stalled_for() const {
+    return closing_since_ ? CoarseClock::now() - *closing_since_ : session_.output->stalled_for();
 }
 
 event_base* Connection::base() const {
@@ -61,7 +67,13 @@ void Connection::output_cut(Cut reason) {
     session_.counters.add(reason == Cut::over_cap ? Count::dropped_cap : Count::dropped_heaviest);
     is_doomed_ = true;
     abandon();
-    front_end_.drop_soon(fd_);
+    front_end_.drop_soon(transport_.fd());
+}
+
+void Connection::output_warns(const std::string& what) {
+    session_.counters.add(Count::warnings);
+    std::fprintf(stderr, "mcbpd: connection %llu: %s\n", static_cast<unsigned long long>(id_),
+                 what.c_str());
 }
 
 void Connection::on_readable(evutil_socket_t /*fd*/, short /*what*/, void* self) {
@@ -69,22 +81,22 @@ void Connection::on_readable(evutil_socket_t /*fd*/, short /*what*/, void* self)
 }
 
 void Connection::on_writable(evutil_socket_t /*fd*/, short /*what*/, void* self) {
-    static_cast<Connection*>(self)->turn();
+    auto* connection = static_cast<Connection*>(self);
+    if (connection->input_blocked_) {
+        connection->read();
+    } else {
+        connection->turn();
+    }
 }
 
 void Connection::read() {
-    switch (input_.read(fd_, front_end_.batch())) {
-        case Input::Read::nothing:
-            return;
-        case Input::Read::failed:
-            front_end_.drop(fd_);
-            return;
-        case Input::Read::end:
-            ended_ = true;
-            break;
-        case Input::Read::bytes:
-            break;
+    const Input::Read got = input_.read(transport_, front_end_.batch());
+    if (got == Input::Read::failed) {
+        front_end_.drop(transport_.fd());
+        return;
     }
+    ended_ = ended_ || got == Input::Read::end || transport_.has_ended();
+    input_blocked_ = transport_.wants_write();
     turn();
 }
 
@@ -92,8 +104,8 @@ void Connection::read() {
 void Connection::turn() {
     run_requests();
     input_.keep();
-    if (!flush() || is_finished()) {
-        front_end_.drop(fd_);
+    if (!flush() || (is_finished() && close())) {
+        front_end_.drop(transport_.fd());
         return;
     }
     wait();
@@ -127,16 +139,32 @@ bool Connection::run_request() {
 
 // Returns whether the connection lives on.
 bool Connection::flush() {
-    const Flushed::State state = session_.output->flush(fd_).state;
+    const Flushed::State state = session_.output->flush(transport_).state;
     if (state == Flushed::State::failed) {
         return false;
     }
-    blocked_ = state == Flushed::State::blocked || state == Flushed::State::more;
+    note(state);
     if (session_.output->pending() == 0 && session_.next_path != nullptr) {
         session_.output = session_.next_path->open(*this);
         session_.next_path = nullptr;
     }
     return true;
+}
+
+// Returns whether it has an end.
+bool Connection::close() {
+    const Flushed::State state = session_.output->close(transport_).state;
+    note(state);
+    if (blocked_ && !closing_since_) {
+        closing_since_ = CoarseClock::now();
+    }
+    return !blocked_;
+}
+
+// How far the output came.
+void Connection::note(Flushed::State state) {
+    blocked_ = state == Flushed::State::blocked || state == Flushed::State::more;
+    blocked_by_input_ = state == Flushed::State::blocked && transport_.wants_read();
 }
 
 // Whether its next request may be run.
@@ -169,9 +197,9 @@ bool Connection::is_finished() const {
 
 void Connection::wait() {
     const bool has_request = may_run() && input_.has_request();
-    arm(readable_, reading_, !has_request && may_read());
+    arm(readable_, reading_, (!has_request && may_read()) || blocked_by_input_);
     // A request that is left over is taken up in the next turn, which a writable socket gives.
-    arm(writable_, writing_, has_request || blocked_);
+    arm(writable_, writing_, has_request || input_blocked_ || (blocked_ && !blocked_by_input_));
 }
 
 }  // namespace mcbpd

@@ -6,10 +6,13 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
+#include "coarse_clock.h"
 #include "commands.h"
 #include "input.h"
+#include "transport.h"
 
 namespace mcbpd {
 
@@ -26,9 +29,9 @@ class Connection final : public OutputOwner {
     // No other connection ever has it.
     uint64_t id() const { return id_; }
     // What it has on its way, as a JSON object.
-    std::string describe() const { return session_.output->describe(fd_); }
+    std::string describe() const { return session_.output->describe(transport_.fd()); }
     bool holds(const Bucket& bucket) const { return session_.output->holds(bucket); }
-    std::chrono::nanoseconds stalled_for() const { return session_.output->stalled_for(); }
+    std::chrono::nanoseconds stalled_for() const;
     bool waits_for(const void* what) const { return session_.waits_for.get() == what; }
     // What it waits for is over.
     void answer();
@@ -38,9 +41,10 @@ class Connection final : public OutputOwner {
     void abandon() const;
 
     event_base* base() const override;
-    int fd() const override { return fd_; }
+    Transport& transport() override { return transport_; }
     void output_progressed() override { turn(); }
     void output_cut(Cut reason) override;
+    void output_warns(const std::string& what) override;
 
   private:
     static void on_readable(evutil_socket_t fd, short what, void* self);
@@ -51,6 +55,8 @@ class Connection final : public OutputOwner {
     void run_requests();
     bool run_request();
     bool flush();
+    bool close();
+    void note(Flushed::State state);
     bool may_run();
     bool may_read();
     bool is_held_up() const;
@@ -58,7 +64,7 @@ class Connection final : public OutputOwner {
     void wait();
 
     FrontEnd& front_end_;
-    const int fd_;
+    Transport transport_;
     const uint64_t id_;
     Input input_;
     Session session_;
@@ -66,9 +72,14 @@ class Connection final : public OutputOwner {
     event writable_;
     bool reading_ = false;
     bool writing_ = false;
-    bool blocked_ = false;  // output waits until the socket is writable
+    // Output waits until the socket is writable, or readable, and input until it is writable: TLS
+    // answers by itself.
+    bool blocked_ = false;
+    bool blocked_by_input_ = false;
+    bool input_blocked_ = false;
     bool is_doomed_ = false;
     bool ended_ = false;  // the peer sends no more
+    std::optional<CoarseClock::time_point> closing_since_;
 };
 
 }  // namespace mcbpd

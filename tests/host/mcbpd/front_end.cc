@@ -13,16 +13,17 @@ constexpr std::chrono::duration<double> kShortestTick(0.01);
 
 }  // namespace
 
-FrontEnd::FrontEnd(const Options& options, Store& store, Teardowns& teardowns, Rosters& rosters,
-                   Census& census, size_t thread)
-    : store_(store),
+FrontEnd::FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns& teardowns,
+                   Rosters& rosters, Census& census, size_t thread)
+    : tls_(tls),
+      store_(store),
       teardowns_(teardowns),
       rosters_(rosters),
       census_(census),
       counters_(census.of_thread(thread)),
       max_item_(options.max_item),
       stall_(options.stall),
-      paths_(limits_of(options)),
+      paths_(limits_of(options), tls != nullptr ? Wire::tls : Wire::plain),
       path_(*paths_.find(options.output)),
       drop_doomed_(loop_.make(-1, 0, on_doomed, this)),
       stall_check_(stall_.count() > 0

@@ -25,8 +25,9 @@ namespace mcbpd {
 
 class FrontEnd {
   public:
-    FrontEnd(const Options& options, Store& store, Teardowns& teardowns, Rosters& rosters,
-             Census& census, size_t thread);
+    // tls is null for plain connections.
+    FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns& teardowns,
+             Rosters& rosters, Census& census, size_t thread);
     FrontEnd(const FrontEnd&) = delete;
     FrontEnd& operator=(const FrontEnd&) = delete;
     ~FrontEnd();
@@ -43,6 +44,7 @@ class FrontEnd {
 
     // For its connections.
     event_base* base() const { return loop_.base(); }
+    SSL_CTX* tls() const { return tls_; }
     Batch& batch() { return batch_; }
     size_t max_item() const { return max_item_; }
     Session open_session(OutputOwner& connection);
@@ -57,6 +59,7 @@ class FrontEnd {
     void drop_doomed();
     void drop_stalled();
 
+    SSL_CTX* const tls_;
     Store& store_;
     Teardowns& teardowns_;
     Rosters& rosters_;

@@ -1,7 +1,5 @@
 #include "input.h"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <cerrno>
 
@@ -16,10 +14,10 @@ constexpr size_t kKeptBytes = 4096;
 
 }  // namespace
 
-Input::Read Input::read(int fd, Batch& batch) {
+Input::Read Input::read(Transport& transport, Batch& batch) {
     ssize_t got = 0;
     do {
-        got = recv(fd, batch.data(), batch.size(), 0);
+        got = transport.read(batch.data(), batch.size());
     } while (got < 0 && errno == EINTR);
     if (got > 0) {
         fresh_ = {batch.data(), static_cast<size_t>(got)};

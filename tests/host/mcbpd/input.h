@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../protocol.h"
+#include "transport.h"
 
 namespace mcbpd {
 
@@ -37,7 +38,7 @@ class Input {
 
     explicit Input(size_t max_value) : max_value_(max_value) {}
 
-    Read read(int fd, Batch& batch);
+    Read read(Transport& transport, Batch& batch);
     // The header of what next() is to give, as soon as it is there, be it valid or not.
     std::optional<mcbp::Header> next_header();
     // What a request points to is valid until the next call.

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <list>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,8 @@ class Ledger {
     Ledger(const Ledger&) = delete;
     Ledger& operator=(const Ledger&) = delete;
     ~Ledger() = default;
+
+    const Limits& limits() const { return limits_; }
 
   private:
     friend class LedgerOutput;
@@ -95,6 +98,19 @@ class LedgerOutput : public Output {
     bool is_high_ = false;
     bool is_cut_ = false;
     std::list<LedgerOutput*>::iterator place_;
+};
+
+template <class SomeOutput, class SomeLedger = Ledger>
+class LedgerPath final : public OutputPath {
+  public:
+    LedgerPath(std::string_view name, const Limits& limits) : ledger_(name, limits) {}
+
+    std::unique_ptr<Output> open(OutputOwner& owner) override {
+        return std::make_unique<SomeOutput>(ledger_, owner);
+    }
+
+  private:
+    SomeLedger ledger_;
 };
 
 }  // namespace mcbpd

@@ -23,6 +23,7 @@ Limits limits_of(const Options& options) {
     }
     limits.min_rate = options.min_rate;
     limits.min_rate_window = std::chrono::duration_cast<std::chrono::nanoseconds>(options.stall);
+    limits.plant = options.plant;
     return limits;
 }
 

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "fault.h"
+
 namespace mcbpd {
 
 struct Options;
@@ -24,6 +26,8 @@ struct Limits {
     // keeps books about it.
     uint64_t min_rate = 0;
     std::chrono::nanoseconds min_rate_window{0};
+    // What the shadowed path is to do wrong.
+    Plant plant;
 };
 
 Limits limits_of(const Options& options);

@@ -42,22 +42,38 @@ std::chrono::duration<double> seconds(std::string_view name, std::string_view te
     return std::chrono::duration<double>(value);
 }
 
-std::string joined_names() {
+std::string joined_names(Wire wire = Wire::plain) {
     std::string joined;
-    for (const std::string_view name : OutputPaths::names()) {
+    for (const std::string_view name : OutputPaths::names(wire)) {
         joined += joined.empty() ? "" : "|";
         joined += name;
     }
     return joined;
 }
 
-std::string output_name(std::string_view text) {
-    for (const std::string_view name : OutputPaths::names()) {
+std::string output_name(std::string_view text, Wire wire = Wire::plain) {
+    for (const std::string_view name : OutputPaths::names(wire)) {
         if (name == text) {
             return std::string(name);
         }
     }
-    throw BadOption("--output takes " + joined_names());
+    const std::string over_tls = wire == Wire::tls ? " over TLS" : "";
+    throw BadOption("--output takes " + joined_names(wire) + over_tls);
+}
+
+Plant plant(std::string_view text) {
+    const auto plant = Plant::parse(text);
+    if (!plant) {
+        throw BadOption("--plant takes flip|drop|repeat|swap|stale, @, and an offset or full");
+    }
+    return *plant;
+}
+
+std::string file(std::string_view name, std::string_view text) {
+    if (text.empty()) {
+        throw BadOption(std::string(name) + " takes the name of a file");
+    }
+    return std::string(text);
 }
 
 std::string address(std::string_view text) {
@@ -94,6 +110,12 @@ void set(Options& options, std::string_view name, std::string_view text) {
         options.stall = seconds(name, text);
     } else if (name == "--min-rate") {
         options.min_rate = number(name, text, 0, kMaxLimit);
+    } else if (name == "--plant") {
+        options.plant = plant(text);
+    } else if (name == "--tls-cert") {
+        options.tls_cert = file(name, text);
+    } else if (name == "--tls-key") {
+        options.tls_key = file(name, text);
     } else {
         throw BadOption("unknown option " + std::string(name));
     }
@@ -117,6 +139,12 @@ Options parse_options(int argc, char* const* argv) {
     if (options.min_rate > 0 && options.stall.count() == 0) {
         throw BadOption("--min-rate is of no use without --stall");
     }
+    if (options.tls_cert.empty() != options.tls_key.empty()) {
+        throw BadOption("--tls-cert and --tls-key are of no use without each other");
+    }
+    if (!options.tls_cert.empty()) {
+        output_name(options.output, Wire::tls);
+    }
     return options;
 }
 
@@ -124,7 +152,9 @@ std::string usage() {
     return "usage: mcbpd [--listen=ADDRESS] [--port=N] [--threads=N] [--output=" + joined_names() +
            "] [--sndbuf=BYTES] [--teardown-timeout=SECONDS] [--max-item=BYTES]\n"
            "             [--high=BYTES] [--cap=BYTES] [--budget=BYTES] [--stall=SECONDS]\n"
-           "             [--min-rate=BYTES_PER_SECOND, of connections through sendq]\n";
+           "             [--min-rate=BYTES_PER_SECOND, of connections through sendq]\n"
+           "             [--plant=FAULT@OFFSET, of shadowed connections]\n"
+           "             [--tls-cert=FILE --tls-key=FILE]\n";
 }
 
 }  // namespace mcbpd

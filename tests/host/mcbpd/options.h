@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "fault.h"
+
 namespace mcbpd {
 
 struct Options {
@@ -23,6 +25,10 @@ struct Options {
     size_t budget = 0;
     std::chrono::duration<double> stall{0};
     size_t min_rate = 0;  // bytes a second
+    Plant plant;
+    // PEM files; without them connections are plain.
+    std::string tls_cert;
+    std::string tls_key;
 };
 
 class BadOption : public std::runtime_error {

@@ -9,21 +9,20 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "bucket.h"
 #include "item.h"
 #include "limits.h"
+#include "transport.h"
 
 namespace mcbpd {
-
-// What one flush may send, so that a connection with much to send leaves its neighbours a turn.
-constexpr size_t kFlushBudget = size_t{1} << 20;
 
 struct Flushed {
     enum class State {
         done,     // nothing waits
-        blocked,  // the socket takes no more
+        blocked,  // the socket takes no more, or TLS wants to read first
         more,     // bytes wait, the budget is spent
         sending,  // bytes wait, the output writes them by itself
         failed,   // the connection is gone
@@ -38,13 +37,15 @@ class OutputOwner {
     enum class Cut { over_cap, heaviest };
 
     virtual event_base* base() const = 0;
-    virtual int fd() const = 0;
+    virtual Transport& transport() = 0;
     // Called from the event loop when bytes have left, or when none will any more. May destroy the
     // output.
     virtual void output_progressed() = 0;
     // The output has given up what waited, and takes no more: the connection is to be dropped. May
     // come at any time in which another connection's output is used.
     virtual void output_cut(Cut cut) = 0;
+    // Something is wrong that the connection survives.
+    virtual void output_warns(const std::string& what) = 0;
 
   protected:
     ~OutputOwner() = default;
@@ -62,7 +63,9 @@ class Output {
     virtual void copy(std::string_view bytes) = 0;
     // The item's value, which is not empty.
     virtual void value(ItemPtr item) = 0;
-    virtual Flushed flush(int fd) = 0;
+    virtual Flushed flush(Transport& transport) = 0;
+    // The orderly end, when nothing waits; if blocked, again later. Neither comes anything then.
+    virtual Flushed close(Transport& transport);
     virtual size_t pending() const = 0;
     // Whether so much waits that its client's requests are to be left alone.
     virtual bool is_high() const = 0;
@@ -98,24 +101,30 @@ class OutputPath {
     virtual std::unique_ptr<Output> open(OutputOwner& owner) = 0;
 };
 
+// What a connection's transport can be.
+enum class Wire { plain, tls };
+
 std::unique_ptr<OutputPath> make_sendmsg_path(const Limits& limits);
+std::unique_ptr<OutputPath> make_shadow_path(const Limits& limits);
+std::unique_ptr<OutputPath> make_sendq_sendmsg_path(const Limits& limits);
 std::unique_ptr<OutputPath> make_bufferevent_path(const Limits& limits);
+std::unique_ptr<OutputPath> make_sendq_libevent_path(const Limits& limits);
 std::unique_ptr<OutputPath> make_sendq_copy_path(const Limits& limits);
 std::unique_ptr<OutputPath> make_sendq_ref_path(const Limits& limits);
 
-// Every output path of one front-end thread.
+// Every output path of one front-end thread that can do with its connections' transport.
 class OutputPaths {
   public:
     // Each path has the whole of the limits: all connections of a front-end use one, unless clients
     // ask for another.
-    explicit OutputPaths(const Limits& limits);
+    OutputPaths(const Limits& limits, Wire wire);
 
     // Null if there is no path of that name.
     OutputPath* find(std::string_view name) const;
-    static std::vector<std::string_view> names();
+    static std::vector<std::string_view> names(Wire wire = Wire::plain);
 
   private:
-    std::vector<std::unique_ptr<OutputPath>> paths_;  // in the order of their names
+    std::vector<std::pair<std::string_view, std::unique_ptr<OutputPath>>> paths_;
 };
 
 }  // namespace mcbpd

@@ -4,8 +4,14 @@
 // To thaw the evbuffer and write it at once, as the other paths do, would save two epoll_ctl a
 // batch. That is a write path of the host's own again, and libevent freezes the evbuffer to prevent
 // it.
+//
+// Over TLS each chain of the evbuffer is one SSL_write(3), which libevent takes to write all or
+// nothing: none is longer than a record here, so that it does, and so that slow progress shows. The
+// host reads from the SSL by itself: the bufferevent is never enabled for that. What it writes in a
+// turn has no limit but the socket's.
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -25,8 +31,25 @@ namespace {
 constexpr size_t kCopyBelow = 4096;
 // What a drained connection keeps at most.
 constexpr size_t kKeptItems = 4096;
-// Neither locks nor deferred callbacks: one thread has it all.
+// Neither locks nor deferred callbacks: one thread has it all. The descriptor and the SSL are the
+// transport's.
 constexpr int kNoOptions = 0;
+constexpr ev_ssize_t kTlsChainBytes = 4096;
+constexpr size_t kRecordBytes = SSL3_RT_MAX_PLAIN_LENGTH;
+
+// libevent writes without MSG_NOSIGNAL. Not ignored before it must be: no other path may raise it.
+void ignore_sigpipe() {
+    [[maybe_unused]] static const auto before = std::signal(SIGPIPE, SIG_IGN);
+}
+
+bufferevent* open_stream(event_base* base, const Transport& transport) {
+    if (SSL* tls = transport.tls()) {
+        return bufferevent_openssl_socket_new(base, transport.fd(), tls, BUFFEREVENT_SSL_OPEN,
+                                              kNoOptions);
+    }
+    ignore_sigpipe();
+    return bufferevent_socket_new(base, transport.fd(), kNoOptions);
+}
 
 class BuffereventOutput final : public LedgerOutput {
   public:
@@ -35,7 +58,7 @@ class BuffereventOutput final : public LedgerOutput {
 
     void copy(std::string_view bytes) override;
     void value(ItemPtr item) override;
-    Flushed flush(int fd) override;
+    Flushed flush(Transport& transport) override;
     bool holds(const Bucket& bucket) const override;
 
   private:
@@ -46,6 +69,7 @@ class BuffereventOutput final : public LedgerOutput {
     evbuffer* waiting() const { return bufferevent_get_output(stream_.get()); }
     void clear() override;
     void copy_admitted(std::string_view bytes);
+    void refer(std::string_view bytes, ItemPtr item);
     bool reserve();
     void commit();
     bool taken(bool is_taken);
@@ -54,6 +78,7 @@ class BuffereventOutput final : public LedgerOutput {
         void operator()(bufferevent* stream) const { bufferevent_free(stream); }
     };
 
+    SSL* const tls_;
     std::unique_ptr<bufferevent, FreeBufferevent> stream_;
     Fifo<ItemPtr> items_;  // one for each reference in the evbuffer
     int error_ = 0;
@@ -67,7 +92,8 @@ class BuffereventOutput final : public LedgerOutput {
 
 BuffereventOutput::BuffereventOutput(Ledger& ledger, OutputOwner& owner)
     : LedgerOutput(ledger, owner),
-      stream_(bufferevent_socket_new(owner.base(), owner.fd(), kNoOptions)) {
+      tls_(owner.transport().tls()),
+      stream_(open_stream(owner.base(), owner.transport())) {
     if (!stream_) {
         throw std::bad_alloc();
     }
@@ -81,6 +107,10 @@ BuffereventOutput::BuffereventOutput(Ledger& ledger, OutputOwner& owner)
 // In a callback of its own, bufferevent_free does not free anything yet. The items must not wait.
 BuffereventOutput::~BuffereventOutput() {
     BuffereventOutput::clear();
+    if (tls_ != nullptr) {
+        // The event loop frees it later, when the SSL may be gone.
+        bufferevent_disable(stream_.get(), EV_WRITE);
+    }
 }
 
 void BuffereventOutput::clear() {
@@ -109,7 +139,7 @@ void BuffereventOutput::copy_admitted(std::string_view bytes) {
 }
 
 void BuffereventOutput::value(ItemPtr item) {
-    const std::string_view bytes = item->value();
+    std::string_view bytes = item->value();
     if (!admit(bytes.size())) {
         return;
     }
@@ -118,12 +148,19 @@ void BuffereventOutput::value(ItemPtr item) {
         return;
     }
     commit();
+    for (; tls_ != nullptr && bytes.size() > kRecordBytes; bytes.remove_prefix(kRecordBytes)) {
+        refer(bytes.substr(0, kRecordBytes), item);
+    }
+    refer(bytes, std::move(item));
+}
+
+void BuffereventOutput::refer(std::string_view bytes, ItemPtr item) {
     if (taken(evbuffer_add_reference(waiting(), bytes.data(), bytes.size(), on_sent, this) == 0)) {
         items_.push(std::move(item));
     }
 }
 
-Flushed BuffereventOutput::flush(int /*fd*/) {
+Flushed BuffereventOutput::flush(Transport& /*transport*/) {
     commit();
     if (is_cut()) {
         return {Flushed::State::failed, ENOBUFS};
@@ -163,8 +200,9 @@ void BuffereventOutput::on_sent(const void* /*value*/, size_t /*bytes*/, void* s
 bool BuffereventOutput::reserve() {
     commit();
     // All that the last chain has left, or a chain of libevent's smallest size: larger ones, asked
-    // for here, were no faster.
-    return taken(evbuffer_reserve_space(waiting(), 1, &room_, 1) == 1);
+    // for here, were no faster. Over TLS they are, and records are fewer.
+    const ev_ssize_t least = tls_ != nullptr ? kTlsChainBytes : 1;
+    return taken(evbuffer_reserve_space(waiting(), least, &room_, 1) == 1);
 }
 
 void BuffereventOutput::commit() {
@@ -183,28 +221,10 @@ bool BuffereventOutput::taken(bool is_taken) {
     return is_taken;
 }
 
-// libevent writes without MSG_NOSIGNAL. Not ignored before it must be: no other path may raise it.
-void ignore_sigpipe() {
-    [[maybe_unused]] static const auto before = std::signal(SIGPIPE, SIG_IGN);
-}
-
-class BuffereventPath final : public OutputPath {
-  public:
-    explicit BuffereventPath(const Limits& limits) : ledger_("bufferevent", limits) {}
-
-    std::unique_ptr<Output> open(OutputOwner& owner) override {
-        ignore_sigpipe();
-        return std::make_unique<BuffereventOutput>(ledger_, owner);
-    }
-
-  private:
-    Ledger ledger_;
-};
-
 }  // namespace
 
 std::unique_ptr<OutputPath> make_bufferevent_path(const Limits& limits) {
-    return std::make_unique<BuffereventPath>(limits);
+    return std::make_unique<LedgerPath<BuffereventOutput>>("bufferevent", limits);
 }
 
 }  // namespace mcbpd

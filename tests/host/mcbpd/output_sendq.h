@@ -1,12 +1,12 @@
 // What the output paths through sendq have in common: all but how a value gets into the queue.
 #pragma once
 
-#include <sendq/sendq.h>
+#include <sendq/openssl.h>
 
 #include <cerrno>
 #include <chrono>
 #include <memory>
-#include <new>
+#include <sendq/sendq.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,59 +17,33 @@ namespace mcbpd {
 
 // Values shorter than this are not worth a borrow. sendq's default, said here because holds() must
 // know it.
-constexpr size_t kCopyBelow = 4096;
+constexpr size_t kCopyBelow = 8192;
 
 class SendqOutput : public Output {
   public:
-    SendqOutput(sendq_pool_t* pool, const Limits& limits, OutputOwner& owner)
-        : Output(owner), limits_(limits), pool_(pool) {
-        sendq_config_t config{};
-        config.size = sizeof config;
-        config.user = this;
-        config.copy_below = kCopyBelow;
-        config.low = limits.low;
-        config.high = limits.high;
-        config.max = limits.cap;
-        if (sendq_new(pool, &config, &queue_) < 0) {
-            throw std::bad_alloc();
-        }
-        const auto window = static_cast<uint64_t>(limits.min_rate_window.count());
-        if (sendq_set_min_rate(queue_, limits.min_rate, window) < 0) {
-            sendq_free(queue_);
-            throw std::bad_alloc();
-        }
-    }
-    ~SendqOutput() override { sendq_free(queue_); }
+    SendqOutput(const sendq::pool& pool, const Limits& limits, OutputOwner& owner);
 
     void copy(std::string_view bytes) final {
-        append(bytes.size(), [&] { return sendq_append(queue_, bytes.data(), bytes.size()); });
+        append(bytes.size(),
+               [&] { return sendq_append(queue_.get(), bytes.data(), bytes.size()); });
     }
 
-    Flushed flush(int fd) final {
-        const int result = error_ != 0 ? -error_ : sendq_flush(queue_, fd, kFlushBudget);
-        if (result < 0) {
-            return {Flushed::State::failed, -result};
-        }
-        is_high_ = is_high_ && (result & SENDQ_RESUME) == 0;
-        if ((result & SENDQ_BLOCKED) != 0) {
-            return {Flushed::State::blocked};
-        }
-        if ((result & SENDQ_MORE) != 0) {
-            return {Flushed::State::more};
-        }
-        return {};
+    Flushed flush(Transport& transport) override {
+        return flushed(error_ != 0 ? -error_ : flush_to(transport));
+    }
+    Flushed close(Transport& transport) override {
+        SSL* tls = transport.tls();
+        return tls != nullptr ? flushed(sendq_ssl_close(queue_.get(), tls)) : Flushed{};
     }
 
-    size_t pending() const final { return sendq_queued_bytes(queue_); }
+    size_t pending() const final { return queue_.queued_bytes(); }
     bool is_high() const final { return is_high_; }
-    std::chrono::nanoseconds stalled_for() const final {
-        return std::chrono::nanoseconds(sendq_stalled_ns(queue_));
-    }
-    std::string describe(int fd) const final;
+    std::chrono::nanoseconds stalled_for() const final { return queue_.stalled(); }
+    std::string describe(int fd) const final { return queue_.stats_json(fd); }
     bool holds(const Bucket& bucket) const final;
 
   protected:
-    sendq_t* queue() const { return queue_; }
+    sendq_t* queue() const { return queue_.get(); }
 
     // Whether that many bytes were taken by an append, which gives sendq's result.
     template <class Append>
@@ -83,13 +57,42 @@ class SendqOutput : public Output {
             return false;
         }
         is_high_ = is_high_ || (result & SENDQ_HIGH) != 0;
+        if ((result & SENDQ_WAKE) != 0) {
+            wake();
+        }
         return true;
     }
+
+    // Bytes wait again. All but one path flush when their connection's turn is over.
+    virtual void wake() {}
+    // Why it takes no more, or 0.
+    int error() const { return error_; }
+    void fail(int error) { error_ = error; }
+    void resume() { is_high_ = false; }
 
     // The value of that item is to be appended next, without copying it.
     void will_borrow(const Item& item);
 
   private:
+    int flush_to(Transport& transport) {
+        SSL* tls = transport.tls();
+        return tls != nullptr ? sendq_ssl_flush(queue_.get(), tls, kFlushBudget)
+                              : sendq_flush(queue_.get(), transport.fd(), kFlushBudget);
+    }
+    // What sendq's result means.
+    Flushed flushed(int result) {
+        if (result < 0) {
+            return {Flushed::State::failed, -result};
+        }
+        is_high_ = is_high_ && (result & SENDQ_RESUME) == 0;
+        if ((result & (SENDQ_BLOCKED | SENDQ_WANT_READ)) != 0) {
+            return {Flushed::State::blocked};
+        }
+        if ((result & SENDQ_MORE) != 0) {
+            return {Flushed::State::more};
+        }
+        return {};
+    }
     void discard() final;
     bool make_room(size_t bytes);
     SendqOutput* heaviest_of_pool() const;
@@ -102,8 +105,8 @@ class SendqOutput : public Output {
     };
 
     const Limits& limits_;
-    sendq_pool_t* const pool_;
-    sendq_t* queue_ = nullptr;
+    const sendq::pool& pool_;
+    sendq::queue queue_;
     int error_ = 0;
     bool is_high_ = false;
     std::vector<Borrowed> borrowed_;
@@ -112,23 +115,22 @@ class SendqOutput : public Output {
 template <class SomeOutput>
 class SendqPath final : public OutputPath {
   public:
-    explicit SendqPath(const Limits& limits) : limits_(limits) {
-        sendq_pool_config_t config{};
-        config.size = sizeof config;
-        config.max_bytes = limits.budget;
-        if (sendq_pool_new(&config, &pool_) < 0) {
-            throw std::bad_alloc();
-        }
-    }
-    ~SendqPath() override { sendq_pool_free(pool_); }
+    explicit SendqPath(const Limits& limits)
+        : limits_(limits), pool_(sendq::pool::create(config_of(limits)).or_throw()) {}
 
     std::unique_ptr<Output> open(OutputOwner& owner) override {
         return std::make_unique<SomeOutput>(pool_, limits_, owner);
     }
 
   private:
+    static sendq::pool_config config_of(const Limits& limits) {
+        sendq::pool_config config;
+        config.max_bytes = limits.budget;
+        return config;
+    }
+
     const Limits limits_;
-    sendq_pool_t* pool_ = nullptr;
+    const sendq::pool pool_;
 };
 
 }  // namespace mcbpd

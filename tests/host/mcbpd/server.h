@@ -15,6 +15,7 @@
 #include "roster.h"
 #include "store.h"
 #include "teardown.h"
+#include "tls.h"
 
 namespace mcbpd {
 
@@ -45,6 +46,7 @@ class Server {
     void deal(int fd);
 
     const int sndbuf_;
+    const TlsContextPtr tls_;
     Store store_;
     Census census_;
     EventLoop loop_;

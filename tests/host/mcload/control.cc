@@ -10,7 +10,7 @@ namespace mcload {
 
 using mcbp::Opcode;
 
-Control::Control(uint16_t port, double timeout) : socket_(port) {
+Control::Control(uint16_t port, bool over_tls, double timeout) : socket_(port, over_tls) {
     const timeval limit = {static_cast<time_t>(timeout) + 1, 0};
     setsockopt(socket_.fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(socket_.fd(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
@@ -42,7 +42,7 @@ std::string_view Control::Response::value() const {
 
 void Control::send_all(std::string_view bytes) {
     while (!bytes.empty()) {
-        const ssize_t sent = send(socket_.fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+        const ssize_t sent = socket_.send(bytes.data(), bytes.size());
         if (sent < 0) {
             fail_errno("control connection: send");
         }
@@ -52,9 +52,12 @@ void Control::send_all(std::string_view bytes) {
 
 std::string Control::receive_exactly(size_t bytes) {
     std::string into(bytes, '\0');
-    if (bytes > 0 &&
-        recv(socket_.fd(), into.data(), bytes, MSG_WAITALL) != static_cast<ssize_t>(bytes)) {
-        throw std::runtime_error("control connection: no complete response");
+    for (size_t got = 0; got < bytes;) {
+        const ssize_t part = socket_.receive(into.data() + got, bytes - got);
+        if (part <= 0) {
+            throw std::runtime_error("control connection: no complete response");
+        }
+        got += static_cast<size_t>(part);
     }
     return into;
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <stdexcept>
 #include <utility>
 
@@ -64,7 +65,7 @@ Outcome Load::run(uint64_t requests, double seconds) {
 }
 
 void Load::connect(const Expected& expected) {
-    clients_.push_back(std::make_unique<Client>(options_.port, expected));
+    clients_.push_back(std::make_unique<Client>(options_, expected));
     fcntl(clients_.back()->socket.fd(), F_SETFL, O_NONBLOCK);
     watch(*clients_.back(), EPOLL_CTL_ADD, EPOLLIN);
 }
@@ -107,8 +108,7 @@ void Load::start_batch(Client& client) {
 
 // Returns whether all of it has left.
 bool Load::send_batch(Client& client) {
-    const ssize_t sent =
-        send(client.socket.fd(), client.unsent.data(), client.unsent.size(), MSG_NOSIGNAL);
+    const ssize_t sent = client.socket.send(client.unsent.data(), client.unsent.size());
     if (sent < 0 && errno != EAGAIN) {
         fail_errno("send");
     }
@@ -165,9 +165,18 @@ void Load::serve(Client& client, uint32_t events) {
 }
 
 void Load::receive(Client& client) {
-    const ssize_t got = recv(client.socket.fd(), buffer_.data(), buffer_.size(), 0);
+    while (receive_some(client) && client.socket.is_tls()) {
+    }
+}
+
+// Returns whether there was anything.
+bool Load::receive_some(Client& client) {
+    const ssize_t got = client.socket.receive(buffer_.data(), buffer_.size());
     if (got == 0) {
         throw std::runtime_error("the server closed a connection");
+    }
+    if (got < 0 && errno == EAGAIN && client.socket.is_tls()) {
+        return false;
     }
     if (got < 0) {
         fail_errno("recv");
@@ -176,6 +185,7 @@ void Load::receive(Client& client) {
     if (client.checker.is_satisfied()) {
         finish_batch(client);
     }
+    return true;
 }
 
 void Load::finish_batch(Client& client) {

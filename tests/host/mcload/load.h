@@ -36,7 +36,8 @@ class Load {
 
   private:
     struct Client {
-        Client(uint16_t port, const Expected& expected) : socket(port), checker(expected) {}
+        Client(const Options& options, const Expected& expected)
+            : socket(options.port, options.tls), checker(expected) {}
 
         Socket socket;
         Checker checker;
@@ -55,6 +56,7 @@ class Load {
     void start_rested();
     void serve(Client& client, uint32_t events);
     void receive(Client& client);
+    bool receive_some(Client& client);
     void finish_batch(Client& client);
 
     struct Resting {

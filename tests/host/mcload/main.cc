@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
@@ -65,7 +66,7 @@ void allow_many_connections() {
 }
 
 void measure(const Options& options) {
-    Control control(options.port, options.stall);
+    Control control(options.port, options.tls, options.stall);
     std::string value = make_value(options.value);
     const uint64_t cas = control.set(value);
     const Expected expected(std::move(value), cas, options.verify);
@@ -84,6 +85,7 @@ int main(int argc, char** argv) {
     try {
         const mcload::Options options = mcload::parse_options(argc, argv);
         mcload::allow_many_connections();
+        std::signal(SIGPIPE, SIG_IGN);  // OpenSSL writes without MSG_NOSIGNAL
         mcload::measure(options);
     } catch (const std::invalid_argument& error) {
         std::fprintf(stderr, "mcload: %s\n%s", error.what(), mcload::kUsage);

@@ -41,6 +41,8 @@ void set(Options& options, std::string_view name, std::string_view text) {
         options.stall = number<double>(name, text);
     } else if (name == "--verify") {
         options.verify = true;
+    } else if (name == "--tls") {
+        options.tls = true;
     } else {
         throw std::invalid_argument("unknown option " + std::string(name));
     }
@@ -50,7 +52,8 @@ void set(Options& options, std::string_view name, std::string_view text) {
 
 const char* const kUsage =
     "usage: mcload --port=N [--connections=N] [--depth=N] [--value=BYTES] [--requests=N]\n"
-    "              [--warmup=N] [--seconds=S] [--pause=S] [--stall=S] [--verify]\n";
+    "              [--warmup=N] [--seconds=S] [--pause=S] [--stall=S] [--verify]\n"
+    "              [--tls]\n";
 
 Options parse_options(int argc, char* const* argv) {
     Options options;

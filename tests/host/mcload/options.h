@@ -17,6 +17,7 @@ struct Options {
     double pause = 0;    // of a connection, after each of its batches
     double stall = 10;   // without a byte from the server
     bool verify = false;
+    bool tls = false;
 };
 
 // Throws std::invalid_argument.
