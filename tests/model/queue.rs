@@ -220,15 +220,19 @@ impl Model {
         self.resume()
     }
 
-    /// The first `len` bytes leave.
-    pub fn send(&mut self, len: usize) -> c_int {
+    /// The first bytes leave, so many by each call: what is above the quota of a window does not count
+    /// for the next one, but what the next call takes does.
+    pub fn send(&mut self, takes: &[usize]) -> c_int {
+        let len: usize = takes.iter().sum();
         self.counts.sent += len as u64;
         let hints = self.drop_front(len, 0);
         if len > 0 {
             self.progress = self.now;
             self.unblock();
             self.rate.iter_mut().for_each(|rate| rate.spend(len as u64, self.now));
-            self.floor.iter_mut().for_each(|floor| floor.leave(len as u64, self.now));
+            if let Some(floor) = &mut self.floor {
+                takes.iter().for_each(|take| floor.leave(*take as u64, self.now));
+            }
         }
         hints
     }
@@ -261,7 +265,7 @@ impl Model {
         if self.available().count() < len {
             return -libc::EINVAL;
         }
-        let hints = self.send(len);
+        let hints = self.send(&[len]);
         if self.meet_deadline() { self.failed } else { hints }
     }
 

@@ -518,7 +518,7 @@ impl Run {
             assert!(budget == 0 || taken <= budget);
             assert!(rate.is_none_or(|rate| taken as u128 <= rate.most(now)), "too fast");
             model.rate.iter_mut().for_each(|rate| rate.fill(now));
-            let resume = model.send(taken);
+            let resume = model.send(&sink.takes);
             let left = before - taken;
             model.count_flush(sink.offers.len(), sink.shorts);
             match got {

@@ -31,6 +31,8 @@ pub struct Script {
     pub answers: VecDeque<Answer>,
     /// What it took.
     pub taken: Vec<u8>,
+    /// How many bytes each of the calls took that took some.
+    pub takes: Vec<usize>,
     /// How many pieces each offer had.
     pub offers: Vec<usize>,
     /// How many offers it took less of than there was, not counting those that a signal or the end
@@ -55,6 +57,7 @@ impl Script {
         let is_full = answer.map_or_else(Errno::is_transient, |taken| taken == 0);
         self.is_full |= is_full;
         self.shorts += usize::from(is_full || answer.is_ok_and(|taken| taken < offered));
+        self.takes.extend(answer.iter().filter(|taken| **taken > 0));
         answer
     }
 }
