@@ -23,7 +23,7 @@
  *     bufferevent_priority_set, bufferevent_getfd  sendq_bev_priority_set, sendq_bev_getfd
  *     bufferevent_free                             sendq_bev_free: discards what waits, as there
  *     free in the write callback, once drained     sendq_bev_close, and free in the event callback
- *     a write timeout (bufferevent_set_timeouts)   a timer of the host's that asks sendq_stalled_ns
+ *     bufferevent_set_timeouts(bev, r, w)          sendq_bev_set_timeout(b, w)
  *
  * When it flushes. The first byte that waits activates an event, so that the flush comes after the
  * callbacks that are active in this turn of the loop: whatever they write leaves with one send(2),
@@ -97,14 +97,16 @@ struct sendq_bev_t {
     uint64_t told; /* of sendq_sent_bytes, when writecb was last considered */
     size_t max_single_write;
     sendq_fd_t fd;
-    unsigned calls; /* that may call back, on the stack */
-    short armed;    /* EV_WRITE, EV_READ or 0 */
-    short error;    /* of libevent, which would not arm an event: an errno */
+    unsigned calls;      /* that may call back, on the stack */
+    uint32_t timeout_ms; /* that the socket may take nothing for; 0: as long as it likes */
+    short armed;         /* EV_WRITE, EV_READ or 0 */
+    short error;         /* an errno: libevent would not arm an event; ETIMEDOUT: it was late */
     bool owns_fd;
     bool owns_q;
     bool enabled;
     bool closing;
     bool has_deadline;
+    bool late;  /* armed for timeout_ms, and nothing has left since */
     bool ended; /* eventcb was told how */
 };
 
@@ -136,11 +138,19 @@ static inline void sendq_bev_activate_(const sendq_bev_t* b) {
 }
 
 static inline void sendq_bev_on_socket_(evutil_socket_t fd, short what, void* arg) {
+    sendq_bev_t* b = (sendq_bev_t*)arg;
     (void)fd;
-    (void)what;
+    b->late = (what & EV_TIMEOUT) != 0;
     /* Behind the host's callbacks for the same socket: what they write leaves together with what
      * waits, and with TLS what they read is what the writer waits for. */
-    sendq_bev_activate_((const sendq_bev_t*)arg);
+    sendq_bev_activate_(b);
+}
+
+static inline struct timeval sendq_bev_timeval_(uint64_t ms) {
+    struct timeval time;
+    time.tv_sec = (long)(ms / 1000);
+    time.tv_usec = (long)(ms % 1000 * 1000);
+    return time;
 }
 
 static inline int sendq_bev_wait_for_(sendq_bev_t* b, short what) {
@@ -151,14 +161,16 @@ static inline int sendq_bev_wait_for_(sendq_bev_t* b, short what) {
         event_del(b->socket);
     }
     b->armed = what;
+    b->late = false;
     if (what == 0) {
         return 0;
     }
+    struct timeval timeout = sendq_bev_timeval_(b->timeout_ms);
     int priority = event_get_priority(b->socket);
     event_assign(b->socket, event_get_base(b->turn), (evutil_socket_t)b->fd,
                  (short)(what | EV_PERSIST), sendq_bev_on_socket_, b);
     event_priority_set(b->socket, priority);
-    return event_add(b->socket, NULL);
+    return event_add(b->socket, b->timeout_ms != 0 ? &timeout : NULL);
 }
 
 /* A timer of 0 fires in the next turn, after the sockets. */
@@ -166,9 +178,7 @@ static inline int sendq_bev_wait_ms_(sendq_bev_t* b, uint64_t ms) {
     if (ms > SENDQ_BEV_LONGEST_WAIT_MS_) {
         ms = SENDQ_BEV_LONGEST_WAIT_MS_;
     }
-    struct timeval wait;
-    wait.tv_sec = (long)(ms / 1000);
-    wait.tv_usec = (long)(ms % 1000 * 1000);
+    struct timeval wait = sendq_bev_timeval_(ms);
     return event_add(b->turn, &wait);
 }
 
@@ -186,6 +196,9 @@ static inline void sendq_bev_arm_(sendq_bev_t* b, int flushed, bool progressed) 
             b->error = ENOMEM;
         }
         return;
+    }
+    if (progressed) {
+        b->late = false;
     }
     short what = 0;
     if (flushed & SENDQ_BLOCKED) {
@@ -267,7 +280,7 @@ static inline void sendq_bev_report_(sendq_bev_t* b) {
     }
     int error = sendq_bev_error_(b);
     if (error != 0) {
-        bool is_late = error == ETIMEDOUT && b->has_deadline;
+        bool is_late = b->error == ETIMEDOUT || (error == ETIMEDOUT && b->has_deadline);
         sendq_bev_end_(b, is_late ? BEV_EVENT_TIMEOUT : BEV_EVENT_ERROR, error);
     } else if (sendq_bev_has_drained_(b)) {
         sendq_bev_end_(b, BEV_EVENT_EOF, 0);
@@ -282,6 +295,9 @@ static inline void sendq_bev_on_turn_(evutil_socket_t fd, short what, void* arg)
     if (!b->ended) {
         sendq_bev_send_(b);
         if (b->q != NULL) {
+            if (b->late && b->error == 0) {
+                b->error = ETIMEDOUT;
+            }
             sendq_bev_report_(b);
         }
     }
@@ -393,9 +409,9 @@ static inline void sendq_bev_free(sendq_bev_t* b) {
  * eventcb: the end of the output, once. what is BEV_EVENT_WRITING and one of
  *   BEV_EVENT_ERROR     the connection failed: EVUTIL_SOCKET_ERROR() has the errno
  *   BEV_EVENT_EOF       after sendq_bev_close: all has left
- *   BEV_EVENT_TIMEOUT   after sendq_bev_close: the time is over, the rest is discarded
- * What waited has been released. The host then frees b. The error ENOMEM may also mean that
- * libevent could not wait for the socket.
+ *   BEV_EVENT_TIMEOUT   the time of sendq_bev_set_timeout or sendq_bev_close is over
+ * What waited has been discarded and released. The host then frees b. The error ENOMEM may also
+ * mean that libevent could not wait for the socket.
  */
 static inline void sendq_bev_setcb(sendq_bev_t* b, sendq_bev_data_cb writecb,
                                    sendq_bev_event_cb eventcb, void* arg) {
@@ -532,6 +548,35 @@ static inline int sendq_bev_setwatermark(sendq_bev_t* b, uint64_t low, uint64_t 
         b->low = low;
     }
     return result;
+}
+
+/**
+ * The socket may take nothing for so long, or, with a writer that wants to read, nothing may come:
+ * then eventcb hears BEV_EVENT_TIMEOUT. Time counts while something waits for the socket: not while
+ * nothing does, writing is disabled, or sendq_set_rate holds back. Whenever the socket takes more,
+ * it starts anew: to end who takes a little now and then, see sendq_set_min_rate. It counts in
+ * milliseconds, rounded up, to some 49 days. NULL or 0: as long as it takes, as in the beginning.
+ *
+ * -EINVAL: b is NULL, or this is no time. -ENOMEM: of libevent. Nothing has changed then.
+ */
+static inline int sendq_bev_set_timeout(sendq_bev_t* b, const struct timeval* timeout) {
+    const struct timeval none = {0, 0};
+    timeout = timeout != NULL ? timeout : &none;
+    if (b == NULL || timeout->tv_sec < 0 || timeout->tv_usec < 0 || timeout->tv_usec > 999999) {
+        return -EINVAL;
+    }
+    uint64_t s = (uint64_t)timeout->tv_sec;
+    uint64_t ms =
+        (s < UINT32_MAX ? s : UINT32_MAX) * 1000 + ((uint64_t)timeout->tv_usec + 999) / 1000;
+    ms = ms < UINT32_MAX ? ms : UINT32_MAX;
+    if (b->armed != 0) {
+        struct timeval wait = sendq_bev_timeval_(ms);
+        if ((ms != 0 ? event_add(b->socket, &wait) : event_remove_timer(b->socket)) != 0) {
+            return -ENOMEM;
+        }
+    }
+    b->timeout_ms = (uint32_t)ms;
+    return 0;
 }
 
 /** What one flush sends at most, so that others get their turn; 0: SENDQ_BEV_MAX_SINGLE_WRITE. */

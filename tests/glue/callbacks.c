@@ -7,6 +7,16 @@
 
 static connection it;
 
+static const struct timeval shortly = {.tv_usec = 20000}, late = {.tv_sec = 60};
+
+/* The loop runs so many times as long as it takes. */
+static void go_on_for(int times) {
+    for (int i = 0; i < times; i++) {
+        CHECK_IS(event_base_loopexit(base, &shortly), 0);
+        CHECK_IS(event_base_dispatch(base), 0);
+    }
+}
+
 /* A bufferevent and the glue, each with its own connection, are told to do the same. */
 typedef struct {
     struct bufferevent* bev;
@@ -236,6 +246,66 @@ static void check_freed(void) {
     turn();
 }
 
+/* As a bufferevent that may wait to write for so long. */
+static void timeout(void) {
+    both_open();
+    bufferevent_set_timeouts(libevents.bev, NULL, &shortly);
+    CHECK_IS(sendq_bev_set_timeout(it.b, &shortly), 0);
+    go_on_for(3);
+    CHECK_IS(it.ended, false); /* nothing waits */
+    both_write(100000);
+    both_write(100000);
+    turn_until(&it.ended);
+    for (int i = 0; libevents.ended == 0; i++) {
+        CHECK(i < TURNS);
+        CHECK_IS(event_base_loop(base, EVLOOP_ONCE), 0);
+    }
+    CHECK_IS(it.what, BEV_EVENT_TIMEOUT | BEV_EVENT_WRITING);
+    CHECK_IS(it.what, libevents.what);
+    CHECK_IS(it.error, ETIMEDOUT);
+    both_close();
+}
+
+/* Each time that the socket takes something, it starts anew. */
+static void timeout_of_a_reader(void) {
+    connection_open(&it);
+    CHECK_IS(sendq_bev_set_timeout(it.b, &(struct timeval){.tv_usec = 80000}), 0);
+    connection_fill(&it);
+    for (int i = 0; i < 10; i++) {
+        CHECK(connection_write(&it, 200000) >= 0);
+        go_on_for(1);
+        while (connection_read(&it, SIZE_MAX) > 0) {
+        }
+    }
+    /* Also when the loop comes so late that the time is over as well. */
+    CHECK_IS(poll(NULL, 0, 100), 0);
+    while (connection_read(&it, SIZE_MAX) > 0) {
+    }
+    turn();
+    CHECK_IS(it.ended, false);
+    CHECK(is_armed(&it));
+    turn_until(&it.ended);
+    connection_close(&it);
+}
+
+static void timeout_set_and_unset(void) {
+    connection_open(&it);
+    CHECK_IS(sendq_bev_set_timeout(it.b, &shortly), 0);
+    connection_fill(&it);
+    CHECK_IS(sendq_bev_set_timeout(it.b, NULL), 0);
+    go_on_for(3);
+    CHECK_IS(it.ended, false);
+    CHECK_IS(sendq_bev_set_timeout(it.b, &late), 0);
+    CHECK_IS(sendq_bev_set_timeout(it.b, &shortly), 0);
+    CHECK_IS(sendq_bev_disable(it.b, EV_WRITE), 0);
+    go_on_for(3);
+    CHECK_IS(it.ended, false);
+    CHECK_IS(sendq_bev_enable(it.b, EV_WRITE), 0);
+    turn_until(&it.ended);
+    CHECK_IS(it.what, BEV_EVENT_TIMEOUT | BEV_EVENT_WRITING);
+    connection_close(&it);
+}
+
 static void free_from_callbacks(void) {
     static char bytes[1 << 20];
     connection_open(&it);
@@ -326,6 +396,9 @@ int main(void) {
     error_at_once();
     close_when_drained();
     close_in_time();
+    timeout();
+    timeout_of_a_reader();
+    timeout_set_and_unset();
     free_from_callbacks();
     use_while_freed();
     free_any_time();

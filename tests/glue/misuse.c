@@ -29,6 +29,7 @@ static void null_handles(void) {
     CHECK_IS(sendq_bev_wake(NULL, SENDQ_WAKE), -EINVAL);
     CHECK_IS(sendq_bev_setwatermark(NULL, 0, 0, 0), -EINVAL);
     CHECK_IS(sendq_bev_set_max_single_write(NULL, 0), -EINVAL);
+    CHECK_IS(sendq_bev_set_timeout(NULL, NULL), -EINVAL);
     CHECK_IS(sendq_bev_set_writer(NULL, NULL, NULL), -EINVAL);
     CHECK_IS(sendq_bev_priority_set(NULL, 0), -EINVAL);
     CHECK_IS(sendq_bev_enable(NULL, EV_WRITE), -EINVAL);
@@ -45,6 +46,10 @@ static void bad_arguments(void) {
     CHECK_IS(sendq_bev_write_buffer(it.b, NULL), -EINVAL);
     CHECK_IS(sendq_bev_setwatermark(it.b, 2, 1, 0), -EINVAL);
     CHECK_IS(it.b->low, 0);
+    const struct timeval no_times[] = {{-1, 0}, {0, -1}, {0, 1000000}};
+    for (int i = 0; i < 3; i++) {
+        CHECK_IS(sendq_bev_set_timeout(it.b, &no_times[i]), -EINVAL);
+    }
     CHECK_IS(sendq_bev_priority_set(it.b, 100), -EINVAL);
     CHECK_IS(sendq_bev_priority_set(it.b, 0), 0);
     CHECK_IS(sendq_bev_getfd(it.b), it.e.queue);
