@@ -30,6 +30,9 @@ use std::sync::atomic::{self, AtomicPtr};
 /// What stands before the bytes of a chunk.
 struct Header {
     next: Option<NonNull<Header>>,
+    /// Nothing from here to that later chunk of the chain waits any more. It is one that may leave, so that it
+    /// stays as long as this. None: not known.
+    skip: Option<NonNull<Header>>,
     /// Bytes of the insertion `first` that have left already.
     into: u64,
     /// Of the chunk before a cork's divide: how many bytes of the queue may leave.
@@ -91,6 +94,7 @@ impl Chunk {
         let block = pages::take(footprint)?.cast::<Header>();
         let header = Header {
             next: None,
+            skip: None,
             into: 0,
             visible: 0,
             capacity,
@@ -503,6 +507,8 @@ impl Chain {
     pub fn advance(&mut self, len: u64, reason: c_int, mut emptied: impl FnMut(Chunk)) -> u32 {
         let (mut len, mut gone) = (len, 0);
         let mut next = self.last_visible().and(self.head);
+        // The first chunk that stays though nothing of it waits.
+        let mut passed = None;
         while let Some(mut block) = next {
             let end = self.end_of(block);
             // SAFETY: the chain owns its blocks, and no reference into this one is alive.
@@ -511,10 +517,16 @@ impl Chain {
             if !header.is_passed(end) || next == self.last_visible() {
                 break;
             }
-            next = header.next;
+            next = header.after();
             if header.told == header.count && self.head == Some(block) {
                 emptied(self.pop().expect("there is a head"));
+            } else {
+                passed = passed.or(Some(block));
             }
+        }
+        if let Some(mut passed) = passed {
+            // SAFETY: as above.
+            unsafe { passed.as_mut() }.skip = next;
         }
         debug_assert!(len == 0, "advanced past what waits");
         gone
@@ -661,9 +673,12 @@ impl Chain {
         self.seal();
         self.divider = Some(NONE);
         let mut next = self.head;
-        while let Some(block) = next {
-            // SAFETY: the chain owns its blocks.
-            next = unsafe { block.as_ref().next };
+        while let Some(mut block) = next {
+            // SAFETY: the chain owns its blocks, and no reference into this one is alive.
+            let header = unsafe { block.as_mut() };
+            // What is behind the divider may be taken out.
+            header.skip = None;
+            next = header.next;
             if next.is_some() && next == self.tail {
                 self.divider = Some(block);
                 self.show_less(self.visible());
@@ -799,7 +814,8 @@ impl Header {
     /// Nothing is in the chunk.
     #[inline(always)]
     fn clear(&mut self) {
-        (self.next, self.into, self.start) = (None, 0, 0);
+        (self.next, self.skip) = (None, None);
+        (self.into, self.start) = (0, 0);
         (self.count, self.first, self.told) = (0, 0, 0);
     }
 
@@ -807,6 +823,13 @@ impl Header {
     #[inline]
     fn room(&self, end: u32) -> u32 {
         self.capacity - end - self.count * SEGMENT as u32
+    }
+
+    /// Where to look next when nothing of this chunk waits. At the end of a long flush, chunks whose owners are
+    /// not told yet are many: they are walked through once.
+    #[inline]
+    fn after(&self) -> Option<NonNull<Header>> {
+        self.skip.or(self.next)
     }
 
     /// Nothing of this chunk waits.
@@ -900,7 +923,12 @@ impl Iterator for Runs<'_> {
             }
             let Some(insertion) = insertion else {
                 let last = self.next == self.chain.last_visible();
-                self.next = if last { None } else { header.next };
+                let is_passed = header.is_passed(end);
+                self.next = match last {
+                    true => None,
+                    false if is_passed => header.after(),
+                    false => header.next,
+                };
                 self.place = None;
                 continue;
             };

@@ -199,13 +199,12 @@ impl Pool {
         }
     }
 
-    /// A chunk of the usual size, if one is kept and this pool is confined: what costs a few
-    /// instructions.
+    /// A chunk of the usual size, if one is at hand for a few instructions.
     #[inline(always)]
     pub fn take_at_once(&self) -> Option<Chunk> {
         match &self.state {
             Guard::Confined(state) => state.take(&self.limits),
-            Guard::Shared(_) => None,
+            Guard::Shared(_) => self.warm.take(),
         }
     }
 
@@ -239,7 +238,7 @@ impl Pool {
 
     /// Chunks that hold at least `bytes` together, or none at all. Errors as for [`Pool::take`].
     pub fn take_many(&self, bytes: usize) -> Result<Stack> {
-        if bytes > PROBE_BYTES {
+        if bytes > PROBE_BYTES && !self.keeps(bytes as u64) {
             // black_box: an allocation that nobody uses is optimized away, and then never fails.
             let mut probe = Vec::<u8>::new();
             let granted = probe.try_reserve_exact(bytes);

@@ -70,9 +70,10 @@ impl Watermarks {
     ///
     /// INVALID: low is above high, or high above max.
     pub fn new(low: u64, high: u64, max: u64) -> Result<Watermarks> {
-        let max = if max == 0 { UNBOUNDED } else { max.min(UNBOUNDED) };
-        let high = if high == 0 { HIGH_BYTES.min(max) } else { high };
-        let low = if low == 0 { high / 2 } else { low };
+        let mark = |given: u64, default| if given == 0 { default } else { given.min(UNBOUNDED) };
+        let max = mark(max, UNBOUNDED);
+        let high = mark(high, HIGH_BYTES.min(max));
+        let low = mark(low, high / 2);
         if low <= high && high <= max {
             Ok(Watermarks { low, high, max })
         } else {

@@ -937,6 +937,12 @@ impl Queue {
         gone
     }
 
+    /// The same, if it is the only one.
+    #[inline]
+    pub fn only_gone(&mut self, pool: &Pool) -> Option<Gone> {
+        if self.untold == 1 { self.next_gone(pool) } else { None }
+    }
+
     #[inline(never)]
     fn give_passed(&mut self, pool: &Pool) {
         self.chain.give_passed(|chunk| pool.give(chunk));

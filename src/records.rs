@@ -8,13 +8,10 @@ use crate::pressure::Hints;
 use crate::queue::Queue;
 use crate::segment::{Piece, Run};
 use crate::sink::Sink;
-use crate::sink::record::gather;
+use crate::sink::record::Record;
 
 /// The most that is offered at once: the plaintext of a TLS record (RFC 8446, 5.1).
 pub const RECORD: usize = 16 * 1024;
-
-/// Runs that are gathered at most.
-const MAX_RUNS: usize = 256;
 
 /// [`crate::flush::flush`], record by record. After a refusal, the same bytes at the same address are
 /// offered first by the next call, whatever its budget.
@@ -135,7 +132,7 @@ fn next(queue: &impl Lender, budget: usize, rest: usize) -> Result<Option<Piece>
 /// record more is needed than for all that is `available` without a gap. Otherwise no limit.
 fn before_large(queue: &Queue, available: usize) -> usize {
     let mut before = 0;
-    for run in queue.runs().take(MAX_RUNS) {
+    for run in queue.runs() {
         let len = usize::try_from(run.len()).unwrap_or(usize::MAX);
         if matches!(run, Run::Memory(_)) && len >= RECORD {
             let apart = 1 + (available - before).div_ceil(RECORD);
@@ -149,28 +146,52 @@ fn before_large(queue: &Queue, available: usize) -> usize {
     usize::MAX
 }
 
-/// Copies the first `want` bytes, or fewer if they are in very many pieces, to where they are contiguous.
-/// Without memory for that, the first piece will do, unless that is a file.
+/// Copies the first `want` bytes to where they are contiguous. Without memory for that, the first piece will
+/// do, unless that is a file.
 fn gather_front(queue: &impl Lender, want: usize) -> Result<Option<Piece>> {
-    let mut runs = [None; MAX_RUNS];
-    let chunk = queue.lend(|queue, pool| {
-        for (place, run) in runs.iter_mut().zip(queue.runs()) {
-            *place = Some(run);
-        }
-        pool.take_contiguous(want)
-    });
-    let mut chunk = match (chunk, runs[0]) {
-        (Ok(chunk), _) => chunk,
-        (Err(_), Some(Run::Memory(piece))) => return Ok(Some(piece.first(want))),
-        (Err(errno), _) => return Err(errno),
+    let taken =
+        queue.lend(|queue, pool| match (pool.take_contiguous(want), queue.runs().next()) {
+            (Ok(chunk), _) => Ok(Ok(chunk)),
+            (Err(_), Some(Run::Memory(piece))) => Ok(Err(piece.first(want))),
+            (Err(errno), _) => Err(errno),
+        })?;
+    let mut chunk = match taken {
+        Ok(chunk) => chunk,
+        Err(piece) => return Ok(Some(piece)),
     };
-    // Outside the loan: files are read. What waits stays where it is until the flush is over.
-    let gathered = gather(chunk.room(), runs.into_iter().flatten(), want);
+    let gathered = gather(queue, Record::new(&mut chunk.room()[..want]));
     queue.lend(|queue, pool| match gathered {
-        Ok(len) => Ok(Some(queue.replace_front(pool, chunk, len))),
+        Ok(()) => Ok(Some(queue.replace_front(pool, chunk, want))),
         Err(errno) => {
             pool.give(chunk);
             Err(errno)
         }
     })
+}
+
+/// Fills `record` with the first bytes; there are as many.
+///
+/// Errors as for [`Record::read`].
+fn gather(queue: &impl Lender, mut record: Record) -> Result<()> {
+    let mut seen = 0;
+    while !record.is_full() {
+        // What is in memory is copied within one loan; a file is read outside of it. What waits stays where it
+        // is until the flush is over.
+        let file = queue.lend(|queue, _| {
+            queue.runs().skip(seen).find_map(|run| {
+                seen += 1;
+                match run {
+                    Run::Memory(piece) => {
+                        record.copy(piece);
+                        record.is_full().then_some(None)
+                    }
+                    Run::File(fd, offset, len) => Some(Some((fd, offset, len))),
+                }
+            })
+        });
+        if let Some((fd, offset, len)) = file.expect("as many bytes wait") {
+            record.read(fd, offset, len)?;
+        }
+    }
+    Ok(())
 }

@@ -3,11 +3,8 @@
 use crate::errno::Result;
 use crate::flush::Lender;
 use crate::pressure::Hints;
-use crate::segment::Parts;
+use crate::segment::{Parts, Run};
 use crate::sink::compare::expect;
-
-/// Runs that are looked at in one loan of the queue.
-const BATCH: usize = 64;
 
 /// What a comparison found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,20 +37,26 @@ fn count_same(queue: &impl Lender, parts: Parts, bytes: usize) -> Result<u64> {
     let (mut same, mut seen) = (0, 0);
     let mut expected = expect(parts, bytes);
     loop {
-        let mut runs = [None; BATCH];
-        queue.lend(|queue, _| {
-            for (place, run) in runs.iter_mut().zip(queue.runs().skip(seen)) {
-                *place = Some(run);
+        // What is in memory is looked at within one loan; a file is read outside of it.
+        let file = queue.lend(|queue, _| {
+            for run in queue.runs().skip(seen) {
+                seen += 1;
+                if matches!(run, Run::File(..)) {
+                    return Ok(Some(run));
+                }
+                let taken = expected.take(run)?;
+                same += taken;
+                if taken < run.len() {
+                    break;
+                }
             }
-        });
-        for run in runs {
-            let Some(run) = run else { return Ok(same) };
-            let taken = expected.take(run)?;
-            same += taken;
-            if taken < run.len() {
-                return Ok(same);
-            }
+            Ok(None)
+        })?;
+        let Some(run) = file else { return Ok(same) };
+        let taken = expected.take(run)?;
+        same += taken;
+        if taken < run.len() {
+            return Ok(same);
         }
-        seen += BATCH;
     }
 }

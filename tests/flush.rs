@@ -3,6 +3,7 @@
 mod script;
 
 use script::{Alone, Answer, Script};
+use sendq::chunk::HEADER;
 use sendq::errno::Errno;
 use sendq::pool::Limits;
 use sendq::pressure::{Hints, Watermarks};
@@ -95,7 +96,7 @@ fn a_sink_that_fills_before_the_budget_is_spent_is_blocked() {
 #[test]
 fn more_pieces_than_one_call_takes_go_in_several() {
     let queue = small_chunks();
-    let bytes: Vec<u8> = (0..208 * (2 * MAX_PIECES + 5)).map(|i| i as u8).collect();
+    let bytes: Vec<u8> = (0..(256 - HEADER) * (2 * MAX_PIECES + 5)).map(|i| i as u8).collect();
     queue.append(&bytes).unwrap();
     let mut sink = Script::default();
     assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::NONE));

@@ -313,7 +313,8 @@ static inline void sendq_bev_on_turn_(evutil_socket_t fd, short what, void* arg)
 }
 
 /**
- * Attaches the queue q to the connected stream socket fd, in whatever mode that is. options:
+ * Attaches the queue q to the connected stream socket fd, in whatever mode that is (but
+ * event_enable_debug_mode(3) has libevent insist on a non-blocking one). options:
  * BEV_OPT_CLOSE_ON_FREE, so that sendq_bev_free closes fd, or 0. Give *out to sendq_bev_free before
  * base and q are freed and fd is closed: q stays the caller's, with what waits. One that is closed
  * already wants sendq_bev_close, too.

@@ -16,7 +16,8 @@
  *
  * The host reads from the SSL as ever, but not on another thread while this one flushes. While a
  * write is refused OpenSSL bears one KeyUpdate of a TLS 1.3 peer, and a second one ends the
- * connection: that is the peer's own, but who must not lose it does not SSL_read meanwhile. After
+ * connection: that is the peer's own, but who must not lose it does not SSL_read meanwhile. So does
+ * a renegotiation of a TLS 1.2 peer, unless SSL_OP_NO_RENEGOTIATION refuses them all. After
  * SENDQ_WANT_READ, flush again when the socket is readable, and after each SSL_read: that may have
  * read what the flush waits for, and then the socket does not become readable any more.
  *

@@ -729,7 +729,9 @@ uint64_t sendq_stalled_ns(const sendq_t *q);
  * No faster than bytes_per_second from now on; 0: as fast as the socket. Up to burst bytes may leave
  * at once after a pause; 0: what comes in a second. A new rate does not fill the bucket again. Flushes that it holds back give SENDQ_MORE:
  * sendq_retry_after_ns says when the next makes sense. What the host sends by itself (sendq_consume)
- * counts, but is not held back.
+ * counts, but is not held back. The pool's clock sets the step: the default one moves every few
+ * milliseconds (clock_getres(2), CLOCK_MONOTONIC_COARSE), and a burst that is less than what comes
+ * meanwhile is all that leaves meanwhile.
  *
  * -EINVAL: q is NULL. -ENOMEM: nothing is changed.
  */
@@ -758,8 +760,8 @@ int sendq_set_min_rate(sendq_t *q,
 /**
  * In how many nanoseconds a flush does something although the socket does not become writable: when
  * the rate (sendq_set_rate) lets go of enough to be worth a call, or the time of sendq_close_within is
- * over. For the host's timer. 0 after SENDQ_MORE: at once; 0 after SENDQ_BLOCKED: there is nothing to wait
- * for but the socket. 0 for NULL.
+ * over, by the pool's clock, which may be a step behind the timer's. For the host's timer. 0 after
+ * SENDQ_MORE: at once; 0 after SENDQ_BLOCKED: there is nothing to wait for but the socket. 0 for NULL.
  */
 uint64_t sendq_retry_after_ns(const sendq_t *q);
 

@@ -102,6 +102,20 @@ impl Telling {
         self.flags = if on { self.flags | flag } else { self.flags & !flag };
         was
     }
+
+    /// A call that calls back begins. false: there are too many within each other to count, and those
+    /// further out keep the queue alive.
+    fn enter(&mut self) -> bool {
+        let calls = self.calls.checked_add(1);
+        self.calls = calls.unwrap_or(self.calls);
+        calls.is_some()
+    }
+
+    /// It ends, and was `counted` or not. true: it was the last, and the queue has to go.
+    fn leave(&mut self, counted: bool) -> bool {
+        self.calls -= u8::from(counted);
+        counted && self.calls == 0 && self.flags & FREED != 0
+    }
 }
 
 /// How a queue is made. Zero in any field but size means its default.
@@ -190,17 +204,20 @@ impl sendq_t {
         self.lend_timeless(|queue, _| look(queue));
     }
 
-    /// The next of the segments whose owners have to be told. If there is none, and `ends` says so, the
-    /// loop of this call ends, in the same loan: whoever leaves an owner to it can rely on it.
-    fn next_gone(&self, ends: bool) -> Option<Gone> {
+    /// The next of the segments whose owners have to be told. None are left: a call that tells them is
+    /// over, as by [`Telling::leave`]; if it `loops`, that ends in the same loan, so that whoever leaves
+    /// an owner to it can rely on it.
+    fn next_gone(&self, loops: bool, counted: bool) -> std::result::Result<Gone, bool> {
         self.look_at_clock();
         self.lend_timeless(|queue, pool| {
-            let gone = queue.next_gone(pool);
-            if gone.is_none() && ends {
+            queue.next_gone(pool).ok_or_else(|| {
                 // SAFETY: alone with it, as with the queue.
-                unsafe { (*self.telling.get()).set(LOOPS, false) };
-            }
-            gone
+                let telling = unsafe { &mut *self.telling.get() };
+                if loops {
+                    telling.set(LOOPS, false);
+                }
+                telling.leave(counted)
+            })
         })
     }
 
@@ -222,21 +239,47 @@ thread_local! {
 /// # Safety
 /// `q` is a live queue.
 unsafe fn tell(q: *const sendq_t) {
-    // SAFETY: as the caller says; keeping() keeps it so.
+    // SAFETY: alive, as the caller says; from here on, because it is counted. No reference outlives a
+    // statement, so that none is left when the queue goes.
     unsafe {
-        keeping(q, |q| {
-            let is_nested = TELLING.get() > 0;
-            let was_looping = (*q).with_telling(|telling| telling.set(LOOPS, true));
-            if was_looping && is_nested {
-                return;
-            }
-            TELLING.set(TELLING.get() + 1);
-            while let Some(gone) = (*q).next_gone(!was_looping) {
-                gone.tell();
-            }
-            TELLING.set(TELLING.get() - 1);
-        });
+        let (counted, looped) =
+            (*q).with_telling(|telling| (telling.enter(), telling.set(LOOPS, true)));
+        let last = if looped && TELLING.get() > 0 {
+            (*q).with_telling(|telling| telling.leave(counted))
+        } else {
+            telling(|| {
+                loop {
+                    match (*q).next_gone(!looped, counted) {
+                        Ok(gone) => gone.tell(),
+                        Err(last) => break last,
+                    }
+                }
+            })
+        };
+        if last {
+            bury(q);
+        }
     }
+}
+
+/// Runs `call`, which tells owners.
+fn telling<R>(call: impl FnOnce() -> R) -> R {
+    TELLING.set(TELLING.get() + 1);
+    let result = call();
+    TELLING.set(TELLING.get() - 1);
+    result
+}
+
+/// Lets a queue go that was freed while it was kept alive.
+///
+/// # Safety
+/// The last call that kept it has just ended.
+#[cold]
+unsafe fn bury(q: *const sendq_t) {
+    // SAFETY: made by Box::into_raw() in sendq_new, and nobody has it any more.
+    let handle = unsafe { Box::from_raw(q.cast_mut()) };
+    // SAFETY: held since sendq_new.
+    unsafe { sendq_pool_t::release(handle.pool) };
 }
 
 /// Runs `call`, which calls back into the host, and may free the queue there: it lives until then.
@@ -247,21 +290,10 @@ unsafe fn keeping(q: *const sendq_t, call: impl FnOnce(*const sendq_t)) {
     // SAFETY: alive, as the caller says; from here on, because `calls` keeps it so. No reference
     // outlives a statement, so that none is left when the queue goes.
     unsafe {
-        // When callbacks within callbacks are too many to count, those further out keep it.
-        let counted = (*q).with_telling(|telling| {
-            let calls = telling.calls.checked_add(1);
-            telling.calls = calls.unwrap_or(telling.calls);
-            calls.is_some()
-        });
+        let counted = (*q).with_telling(Telling::enter);
         call(q);
-        let last = counted
-            && (*q).with_telling(|telling| {
-                telling.calls -= 1;
-                telling.flags & FREED != 0 && telling.calls == 0
-            });
-        if last {
-            let handle = Box::from_raw(q.cast_mut());
-            sendq_pool_t::release(handle.pool);
+        if (*q).with_telling(|telling| telling.leave(counted)) {
+            bury(q);
         }
     }
 }
@@ -291,6 +323,9 @@ unsafe fn with_told(
 /// What a call leaves to be told.
 #[derive(Default)]
 pub(super) struct Aftermath {
+    /// The only one that has left: its owner is told without more ado.
+    only: Option<Gone>,
+    /// Several have.
     gone: bool,
     report: Option<Report>,
 }
@@ -309,6 +344,11 @@ impl Aftermath {
         }
         // What others have let go, others tell.
         self.gone = queue.has_gone() && (!failed || queue.failure().is_some());
+        // In a callback, owners are left to the call that tells them, if there is one.
+        if self.gone && self.report.is_none() && TELLING.get() == 0 {
+            self.only = queue.only_gone(pool);
+            self.gone = self.only.is_none();
+        }
     }
 }
 
@@ -324,8 +364,10 @@ pub(super) unsafe fn after(
     let mut aftermath = Aftermath::default();
     // SAFETY: as the caller says.
     let result = unsafe { with(q, |q| call(q, &mut aftermath)) };
-    let Aftermath { gone, report } = aftermath;
-    if gone || report.is_some() || result == Errno::NOT_RECOVERABLE.negated() {
+    let Aftermath { only, gone, report } = aftermath;
+    if let Some(only) = only {
+        guard_callback(|| telling(|| only.tell()));
+    } else if gone || report.is_some() || result == Errno::NOT_RECOVERABLE.negated() {
         // SAFETY: not NULL, since it was called.
         guard_callback(|| unsafe { conclude(q, report) });
     }
@@ -339,10 +381,9 @@ pub(super) unsafe fn after(
 unsafe fn conclude(q: *const sendq_t, report: Option<Report>) {
     // SAFETY: as the caller says; keeping() keeps it so.
     unsafe {
+        let Some(report) = report else { return tell(q) };
         keeping(q, |q| {
-            if let Some(report) = report {
-                log::report(q as usize, &report);
-            }
+            log::report(q as usize, &report);
             tell(q);
         });
     }
@@ -541,8 +582,8 @@ pub unsafe extern "C" fn sendq_discard(q: *mut sendq_t) -> c_int {
             q.lend(|queue, pool| {
                 let report = queue.report_giving_up(pool);
                 let hints = queue.discard(pool)?;
-                aftermath.look(queue, pool, false);
                 aftermath.report = report;
+                aftermath.look(queue, pool, false);
                 Ok(hints)
             })
         })
@@ -1091,11 +1132,12 @@ pub unsafe extern "C" fn sendq_consume(q: *mut sendq_t, bytes: usize) -> c_int {
 unsafe fn consume_segments(q: *mut sendq_t, bytes: usize) -> c_int {
     // SAFETY: NULL or the caller's live queue.
     if let Some((queue, pool)) = unsafe { confined(q) }
+        && TELLING.get() == 0
         && let Some(gone) = queue.consume_segments_at_once(pool, bytes as u64)
     {
         let gone_on = gone.is_none() && queue.has_gone();
         if let Some(gone) = gone {
-            gone.tell();
+            telling(|| gone.tell());
         } else if gone_on {
             // SAFETY: not NULL.
             unsafe { tell(q) };
@@ -1112,8 +1154,19 @@ unsafe fn consume_segments(q: *mut sendq_t, bytes: usize) -> c_int {
 /// As for sendq_consume.
 #[inline(never)]
 unsafe fn consume_at_length(q: *mut sendq_t, bytes: usize) -> c_int {
+    let consume = |q: &sendq_t, aftermath: &mut Aftermath| {
+        q.lend(|queue, pool| {
+            // As in append_at_length().
+            if q.kind != 0 && queue.consume_at_once(pool, bytes as u64) {
+                return Ok(Hints::NONE);
+            }
+            let result = queue.consume(pool, bytes as u64);
+            aftermath.look(queue, pool, result.is_err());
+            result
+        })
+    };
     // SAFETY: NULL or the caller's live queue.
-    unsafe { with_told(q, |queue, pool| queue.consume(pool, bytes as u64)) }
+    unsafe { after(q, consume) }
 }
 
 /// Bytes that wait now. 0 for NULL.
@@ -1143,7 +1196,9 @@ pub unsafe extern "C" fn sendq_stalled_ns(q: *const sendq_t) -> u64 {
 /// No faster than bytes_per_second from now on; 0: as fast as the socket. Up to burst bytes may leave
 /// at once after a pause; 0: what comes in a second. A new rate does not fill the bucket again. Flushes that it holds back give SENDQ_MORE:
 /// sendq_retry_after_ns says when the next makes sense. What the host sends by itself (sendq_consume)
-/// counts, but is not held back.
+/// counts, but is not held back. The pool's clock sets the step: the default one moves every few
+/// milliseconds (clock_getres(2), CLOCK_MONOTONIC_COARSE), and a burst that is less than what comes
+/// meanwhile is all that leaves meanwhile.
 ///
 /// -EINVAL: q is NULL. -ENOMEM: nothing is changed.
 #[unsafe(no_mangle)]
@@ -1190,8 +1245,8 @@ pub unsafe extern "C" fn sendq_set_min_rate(
 
 /// In how many nanoseconds a flush does something although the socket does not become writable: when
 /// the rate (sendq_set_rate) lets go of enough to be worth a call, or the time of sendq_close_within is
-/// over. For the host's timer. 0 after SENDQ_MORE: at once; 0 after SENDQ_BLOCKED: there is nothing to wait
-/// for but the socket. 0 for NULL.
+/// over, by the pool's clock, which may be a step behind the timer's. For the host's timer. 0 after
+/// SENDQ_MORE: at once; 0 after SENDQ_BLOCKED: there is nothing to wait for but the socket. 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_retry_after_ns(q: *const sendq_t) -> u64 {
     // SAFETY: NULL or the caller's live queue.

@@ -63,7 +63,9 @@ use libc::__error as errno_location;
 unsafe fn parts_of<'a>(msg: *const msghdr, flags: c_int) -> Result<Parts<'a>> {
     // SAFETY: as the caller says.
     let msg = unsafe { msg.as_ref() }.ok_or(Errno::INVALID)?;
-    let is_plain = msg.msg_namelen == 0 && msg.msg_controllen == 0 && flags & !HARMLESS == 0;
+    // Without a name, its length does not count: sendmsg(2) does not look at it either.
+    let has_name = !msg.msg_name.is_null() && msg.msg_namelen > 0;
+    let is_plain = !has_name && msg.msg_controllen == 0 && flags & !HARMLESS == 0;
     if !is_plain {
         return Err(Errno::NOT_SUPPORTED);
     }

@@ -49,8 +49,12 @@ impl Rate {
     }
 
     /// How long until it is worth a call to send more of `waiting`: until it may all leave, or the
-    /// bucket is full, or what comes in 1/128 of a second is there.
+    /// bucket is full, or what comes in 1/128 of a second is there. When the last one left tokens, it was
+    /// not this that ended it, and no time.
     pub fn wait(mut self, waiting: u64, now: u64) -> u64 {
+        if self.tokens > 0 {
+            return 0;
+        }
         let worth = waiting.min(self.burst).min((self.per_second / 128).max(1));
         let lacking = worth.saturating_sub(self.allows(now));
         if lacking == 0 {

@@ -239,6 +239,105 @@ static void meddling(void) {
     CHECK_IS(p.reason, -ECANCELED);
 }
 
+/* While many have left whose owners are not told yet, a writer appends, and holds back, and takes
+ * back: what has been written in the end is what was not. */
+static struct {
+    sendq_t* q;
+    unsigned char expected[STREAM];
+    size_t len;
+    size_t held_from; /* while corked */
+    void* reserved;
+    bool corked;
+    size_t written;
+    uint64_t rnd;
+} busy;
+
+static void busy_append(void) {
+    size_t len = random_up_to(&busy.rnd, 300);
+    if (busy.len + len > sizeof busy.expected) {
+        return;
+    }
+    unsigned char* at = busy.expected + busy.len;
+    stream_fill(at, busy.rnd % STREAM, len);
+    int result = random_next(&busy.rnd) % 2 ? sendq_append(busy.q, at, len)
+                                            : sendq_append_ref(busy.q, at, len, NULL, NULL);
+    CHECK(result >= 0 || (result == -EBUSY && busy.reserved != NULL));
+    busy.len += result >= 0 ? len : 0;
+}
+
+static void busy_step(void) {
+    enum { RESERVED = 100 };
+    switch (random_next(&busy.rnd) % 6) {
+        case 0:
+            CHECK_IS(sendq_cork(busy.q), busy.reserved != NULL ? -EBUSY
+                                         : busy.corked         ? -EALREADY
+                                                               : 0);
+            if (!busy.corked && busy.reserved == NULL) {
+                busy.corked = true;
+                busy.held_from = busy.len;
+            }
+            break;
+        case 1:
+            if (busy.corked && busy.reserved == NULL) {
+                bool takes_back = random_next(&busy.rnd) % 2;
+                CHECK((takes_back ? sendq_rollback(busy.q) : sendq_uncork(busy.q)) >= 0);
+                busy.len = takes_back ? busy.held_from : busy.len;
+                busy.corked = false;
+            }
+            break;
+        case 2:
+            if (busy.reserved == NULL && busy.len + RESERVED <= sizeof busy.expected) {
+                CHECK_IS(sendq_reserve(busy.q, RESERVED, &busy.reserved), 0);
+            }
+            break;
+        case 3:
+            if (busy.reserved != NULL) {
+                stream_fill(busy.reserved, busy.len, RESERVED);
+                stream_fill(busy.expected + busy.len, busy.len, RESERVED);
+                CHECK(sendq_commit(busy.q, RESERVED) >= 0);
+                busy.len += RESERVED;
+                busy.reserved = NULL;
+            }
+            break;
+        default:
+            busy_append();
+    }
+}
+
+static int64_t busy_write(void* arg, const void* data, size_t len) {
+    (void)arg;
+    busy_step();
+    if (random_next(&busy.rnd) % 4 == 0) {
+        return -EAGAIN;
+    }
+    size_t take = random_up_to(&busy.rnd, len < 1000 ? len : 1000);
+    CHECK(busy.written + take <= busy.len);
+    CHECK(memcmp(data, busy.expected + busy.written, take) == 0);
+    busy.written += take;
+    return (int64_t)take;
+}
+
+static void writer_that_holds_back(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = 256});
+    busy.rnd = 88172645463325252U;
+    for (int round = 0; round < 200; round++) {
+        busy.q = new_borrower(pool, 1);
+        busy.len = busy.written = 0;
+        busy.reserved = NULL;
+        busy.corked = false;
+        for (int i = 0; i < 200; i++) {
+            for (uint64_t k = random_next(&busy.rnd) % 32; k > 0; k--) {
+                busy_append();
+            }
+            busy_step();
+            CHECK(sendq_flush_with(busy.q, busy_write, NULL, random_next(&busy.rnd) % 20000) >= 0);
+            CHECK_IS(sendq_sent_bytes(busy.q), busy.written);
+        }
+        sendq_free(busy.q);
+    }
+    sendq_pool_free(pool);
+}
+
 int main(void) {
     stream_fill(bytes, 0, sizeof bytes);
     FILE* stream = file_of(bytes, sizeof bytes);
@@ -255,6 +354,7 @@ int main(void) {
     little_memory();
     failures();
     meddling();
+    writer_that_holds_back();
     CHECK_IS(fclose(stream), 0);
     return 0;
 }

@@ -193,7 +193,7 @@ static void check_lent(operation run, bool accepted) {
 
 /* A queue that holds pages until the next one has to be mapped. */
 static sendq_t* new_hog(void) {
-    enum { PAGE = 4096, HEADER = 48, SLAB_PAGES = 255 };
+    enum { PAGE = 4096, HEADER = 56, SLAB_PAGES = 255 };
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = PAGE, .keep_bytes = 1});
     sendq_t* q = new_borrower(pool, 1);
     sendq_pool_free(pool);
@@ -255,7 +255,7 @@ static void spend_each(operation run, size_t waiting) {
     int result = -ENOBUFS;
     for (uint64_t budget = 1200; result < 0; budget += 300) {
         sendq_pool_t* pool =
-            new_pool((sendq_pool_config_t){.chunk_bytes = 48 + 1024, .max_bytes = budget});
+            new_pool((sendq_pool_config_t){.chunk_bytes = 56 + 1024, .max_bytes = budget});
         sendq_t* q = new_borrower(pool, 100);
         from = waiting;
         lent = (piece){0};
@@ -285,7 +285,7 @@ static void appends_fail(void) {
     uint64_t live_before = live_bytes;
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
         for (size_t j = 0; j < sizeof waiting / sizeof *waiting; j++) {
-            static const uint64_t chunk_bytes[] = {48 + 1024, 4096, 8192};
+            static const uint64_t chunk_bytes[] = {56 + 1024, 4096, 8192};
             for (size_t k = 0; k < sizeof chunk_bytes / sizeof *chunk_bytes; k++) {
                 fail_each(operations[i], waiting[j], chunk_bytes[k], 1);
                 fail_each(operations[i], waiting[j], chunk_bytes[k], 8192);

@@ -647,6 +647,68 @@ static void one_buffer(void) {
     sendq_pool_free(pool);
 }
 
+/* A release that appends the next piece and consumes it, again and again: the stack does not grow.
+ */
+static void pumping_release(void* arg, const void* data, size_t len, int reason) {
+    (void)arg, (void)data, (void)len;
+    CHECK_IS(reason, 0);
+    if (--chain.left > 0) {
+        CHECK(sendq_append_ref(chain.q, bytes, EACH, pumping_release, NULL) >= 0);
+        CHECK_IS(sendq_consume(chain.q, EACH), 0);
+    }
+}
+
+static void pump(uint32_t flags) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.flags = flags});
+    sendq_config_t config = {.size = sizeof config, .flags = flags, .copy_below = 1};
+    chain.q = new_queue(pool, &config);
+    chain.left = 300000;
+    CHECK_IS(sendq_append_ref(chain.q, bytes, EACH, pumping_release, NULL), SENDQ_WAKE);
+    CHECK_IS(sendq_consume(chain.q, EACH), 0);
+    CHECK_IS(chain.left, 0);
+    CHECK_IS(sendq_queued_bytes(chain.q), 0);
+    sendq_free(chain.q);
+    sendq_pool_free(pool);
+}
+
+/* The first of many to be told discards the rest while memory is reserved in what is corked, and
+ * takes that back: what comes after stands behind chunks whose owners are still to be told. */
+static void discarding_release(void* arg, const void* data, size_t len, int reason) {
+    (void)data, (void)len, (void)reason;
+    if (chain.depth++ != 0) {
+        return;
+    }
+    sendq_t* q = arg;
+    void* room = NULL;
+    CHECK_IS(sendq_append(q, bytes, 150), SENDQ_WAKE);
+    CHECK_IS(sendq_cork(q), 0);
+    CHECK_IS(sendq_append(q, bytes, 50), 0);
+    CHECK_IS(sendq_reserve(q, 100, &room), 0);
+    CHECK_IS(sendq_discard(q), 0);
+    CHECK_IS(sendq_commit(q, 60), 0);
+    CHECK_IS(sendq_rollback(q), 0);
+    CHECK_IS(sendq_append(q, bytes, 200), SENDQ_WAKE);
+    struct iovec iov[4];
+    CHECK_IS(sendq_peek(q, iov, 4), 1);
+    CHECK_IS(iov[0].iov_len, 200);
+    CHECK(memcmp(iov[0].iov_base, bytes, 200) == 0);
+}
+
+static void discard_while_told(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = 256, .keep_bytes = 1});
+    sendq_t* q = new_borrower(pool, 1);
+    chain.depth = 0;
+    for (int i = 0; i < 40; i++) {
+        CHECK(sendq_append_ref(q, bytes, EACH, discarding_release, q) >= 0);
+    }
+    CHECK_IS(sendq_consume(q, 40 * EACH), 0);
+    CHECK_IS(chain.depth, 40);
+    CHECK_IS(sendq_queued_bytes(q), 200);
+    CHECK_IS(sendq_consume(q, 200), 0);
+    sendq_free(q);
+    sendq_pool_free(pool);
+}
+
 int main(void) {
     stream_fill(bytes, 0, sizeof bytes);
     sent_whole();
@@ -667,5 +729,8 @@ int main(void) {
     refused();
     call_back_in();
     one_buffer();
+    discard_while_told();
+    pump(0);
+    pump(SENDQ_THREADSAFE);
     return 0;
 }

@@ -1,4 +1,6 @@
 /* sendq_sendmsg, in place of sendmsg(2); and sendq_verify, beside it. */
+#include <netinet/in.h>
+
 #include "simulated.h"
 
 enum { STREAM = 1 << 21, PIECES = 6 };
@@ -96,7 +98,9 @@ static void bad_input(void) {
     check_refused(sendq_sendmsg(q, e.queue, &msg, MSG_OOB), EOPNOTSUPP);
     msg.msg_controllen = 16;
     check_refused(sendq_sendmsg(q, e.queue, &msg, 0), EOPNOTSUPP);
-    msg = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1, .msg_namelen = 16};
+    struct sockaddr_in name = {.sin_family = AF_INET};
+    msg = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1, .msg_namelen = sizeof name};
+    msg.msg_name = &name;
     check_refused(sendq_sendmsg(q, e.queue, &msg, 0), EOPNOTSUPP);
     msg = (struct msghdr){.msg_iov = NULL, .msg_iovlen = 1};
     check_refused(sendq_sendmsg(q, e.queue, &msg, 0), EINVAL);
@@ -111,6 +115,8 @@ static void bad_input(void) {
     CHECK_IS(send_message(q, e.queue, &iov, 0), 0);
     CHECK_IS(sendq_queued_bytes(q) + sendq_sent_bytes(q), 0);
     iov = (struct iovec){bytes, 100};
+    msg = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1, .msg_namelen = 16};
+    CHECK_IS(sendq_sendmsg(q, e.queue, &msg, 0), 100); /* of no name, no length counts */
     check_refused(send_message(q, -1, &iov, 1), EBADF);
     check_refused(send_message(q, e.queue, &iov, 1), EBADF); /* the connection has failed with it */
     CHECK_IS(sendq_error(q), -EBADF);

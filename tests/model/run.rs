@@ -6,6 +6,7 @@ use super::queue::{HIGH, Kind, LOW, MAX, Model, Part};
 use super::script::{Answer, Script, file_byte};
 use libc::{c_int, c_void};
 use sendq::capi::*;
+use sendq::chunk::HEADER;
 use sendq::flush::flush;
 use sendq::pressure::Hints;
 use sendq::stats::{PoolStats, Stats};
@@ -234,7 +235,7 @@ impl Run {
 
     /// What so many copied bytes take of a pool at most.
     fn chunks_for(&self, len: usize) -> u64 {
-        let header = 48;
+        let header = HEADER as u64;
         (len as u64).div_ceil(self.setting.chunk_bytes - header) * self.setting.chunk_bytes
     }
 
@@ -348,7 +349,7 @@ impl Run {
                     let mut memory = null_mut();
                     let got = sendq_reserve(queue, *len, &mut memory);
                     // A chunk of its own, of whole pages, if the usual ones are too small.
-                    let needs = chunk.max(*len as u64 + 48 + 4096);
+                    let needs = chunk.max((*len + HEADER) as u64 + 4096);
                     let want = match self.models[q].admit(*len) {
                         0 if *len == 0 => -libc::EINVAL,
                         0 if self.over_budget(q, got, needs) => got,

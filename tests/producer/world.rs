@@ -3,6 +3,7 @@
 use super::host::{Cause, Connection, Producer};
 use libc::c_void;
 use sendq::capi::*;
+use sendq::chunk::HEADER;
 use std::cell::Cell;
 use std::ptr::null_mut;
 
@@ -230,7 +231,7 @@ impl World {
         let max = connection.max(self.setting.marks.2);
         if !may_fit && (alone || max > 0 && len as u64 > max) {
             // Too large for the queue, or for the whole pool: a host had better not try.
-            let chunks = len as u64 / (256 - 48) + 2;
+            let chunks = len as u64 / (256 - HEADER as u64) + 2;
             let needs = 256 * chunks + if self.setting.borrow { len as u64 } else { 0 };
             let budget = self.setting.max_bytes;
             assert!(max > 0 && len as u64 > max || budget > 0 && needs > budget);
