@@ -264,10 +264,26 @@ unsafe fn tell(q: *const sendq_t) {
 
 /// Runs `call`, which tells owners.
 fn telling<R>(call: impl FnOnce() -> R) -> R {
-    TELLING.set(TELLING.get() + 1);
-    let result = call();
-    TELLING.set(TELLING.get() - 1);
-    result
+    TELLING.with(|calls| {
+        calls.set(calls.get() + 1);
+        let result = call();
+        calls.set(calls.get() - 1);
+        result
+    })
+}
+
+/// The same; None, and nothing is done, within such a call.
+#[inline(always)]
+fn telling_first<R>(call: impl FnOnce() -> Option<R>) -> Option<R> {
+    TELLING.with(|calls| {
+        if calls.get() > 0 {
+            return None;
+        }
+        calls.set(1);
+        let result = call();
+        calls.set(0);
+        result
+    })
 }
 
 /// Lets a queue go that was freed while it was kept alive.
@@ -1130,22 +1146,24 @@ pub unsafe extern "C" fn sendq_consume(q: *mut sendq_t, bytes: usize) -> c_int {
 /// As for sendq_consume.
 #[inline(never)]
 unsafe fn consume_segments(q: *mut sendq_t, bytes: usize) -> c_int {
-    // SAFETY: NULL or the caller's live queue.
-    if let Some((queue, pool)) = unsafe { confined(q) }
-        && TELLING.get() == 0
-        && let Some(gone) = queue.consume_segments_at_once(pool, bytes as u64)
-    {
-        let gone_on = gone.is_none() && queue.has_gone();
-        if let Some(gone) = gone {
-            telling(|| gone.tell());
-        } else if gone_on {
-            // SAFETY: not NULL.
-            unsafe { tell(q) };
-        }
-        return 0;
+    // In a callback, owners are left to the call that tells them: see tell().
+    let consumed = telling_first(|| {
+        // SAFETY: NULL or the caller's live queue.
+        let (queue, pool) = unsafe { confined(q) }?;
+        let Some(gone) = queue.consume_segments_at_once(pool, bytes as u64)? else {
+            return Some(queue.has_gone());
+        };
+        gone.tell();
+        Some(false)
+    });
+    match consumed {
+        // SAFETY: the same, and not NULL.
+        Some(true) => unsafe { tell(q) },
+        Some(false) => {}
+        // SAFETY: the same.
+        None => return unsafe { consume_at_length(q, bytes) },
     }
-    // SAFETY: the same.
-    unsafe { consume_at_length(q, bytes) }
+    0
 }
 
 /// sendq_consume in every case.
