@@ -30,8 +30,8 @@ use std::sync::atomic::{self, AtomicPtr};
 /// What stands before the bytes of a chunk.
 struct Header {
     next: Option<NonNull<Header>>,
-    /// Nothing from here to that later chunk of the chain waits any more. It is one that may leave, so that it
-    /// stays as long as this. None: not known.
+    /// Nothing from here to that later chunk of the chain waits any more. It is one that may leave, so
+    /// that it stays as long as this. None: not known.
     skip: Option<NonNull<Header>>,
     /// Bytes of the insertion `first` that have left already.
     into: u64,
@@ -825,8 +825,8 @@ impl Header {
         self.capacity - end - self.count * SEGMENT as u32
     }
 
-    /// Where to look next when nothing of this chunk waits. At the end of a long flush, chunks whose owners are
-    /// not told yet are many: they are walked through once.
+    /// Where to look next when nothing of this chunk waits. At the end of a long flush, chunks whose
+    /// owners are not told yet are many: they are walked through once.
     #[inline]
     fn after(&self) -> Option<NonNull<Header>> {
         self.skip.or(self.next)

@@ -175,8 +175,8 @@ fn gather_front(queue: &impl Lender, want: usize) -> Result<Option<Piece>> {
 fn gather(queue: &impl Lender, mut record: Record) -> Result<()> {
     let mut seen = 0;
     while !record.is_full() {
-        // What is in memory is copied within one loan; a file is read outside of it. What waits stays where it
-        // is until the flush is over.
+        // What is in memory is copied within one loan; a file is read outside of it. What waits stays
+        // where it is until the flush is over.
         let file = queue.lend(|queue, _| {
             queue.runs().skip(seen).find_map(|run| {
                 seen += 1;

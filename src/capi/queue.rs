@@ -555,7 +555,8 @@ pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
 }
 
 /// No more appends: they give -EPIPE. What waits is still flushed: when a flush gives no hint, all of it
-/// has left, but for what is corked, which goes on waiting for sendq_uncork. A success also on a queue that is closed or has failed.
+/// has left, but for what is corked, which goes on waiting for sendq_uncork. A success also on a queue
+/// that is closed or has failed.
 ///
 /// -EINVAL: q is NULL.
 #[unsafe(no_mangle)]
@@ -1017,8 +1018,8 @@ pub unsafe extern "C" fn sendq_commit(q: *mut sendq_t, used: usize) -> c_int {
     unsafe { with(q, |q| q.lend(|queue, pool| queue.commit(pool, used))) }
 }
 
-/// Hands what waits to the connected stream socket fd, oldest first, until it takes no more or max_bytes (0: no
-/// budget) are spent. Never waits and never raises SIGPIPE, whatever the socket's mode. What is
+/// Hands what waits to the connected stream socket fd, oldest first, until it takes no more or max_bytes
+/// (0: no budget) are spent. Never waits and never raises SIGPIPE, whatever the socket's mode. What is
 /// appended by other threads meanwhile is left for the next call.
 ///
 /// If nothing waits, fd is not looked at. For a host that filters system calls: it makes send(2) for one
@@ -1202,21 +1203,21 @@ pub unsafe extern "C" fn sendq_sent_bytes(q: *const sendq_t) -> u64 {
 }
 
 /// Nanoseconds since the last byte left while bytes waited, by the pool's clock. 0 if none wait, or only
-/// corked ones, and for NULL. It measures what leaves, not how much waits, and needs no flush to grow: a host looks at it from
-/// a timer, and drops the connections that are stuck. With sendq_set_min_rate, a connection that has
-/// been too slow for longer counts as stalled for that long.
+/// corked ones, and for NULL. It measures what leaves, not how much waits, and needs no flush to grow: a
+/// host looks at it from a timer, and drops the connections that are stuck. With sendq_set_min_rate, a
+/// connection that has been too slow for longer counts as stalled for that long.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_stalled_ns(q: *const sendq_t) -> u64 {
     // SAFETY: NULL or the caller's live queue.
     unsafe { number_now(q, Queue::stalled_ns) }
 }
 
-/// No faster than bytes_per_second from now on; 0: as fast as the socket. Up to burst bytes may leave
-/// at once after a pause; 0: what comes in a second. A new rate does not fill the bucket again. Flushes that it holds back give SENDQ_MORE:
-/// sendq_retry_after_ns says when the next makes sense. What the host sends by itself (sendq_consume)
-/// counts, but is not held back. The pool's clock sets the step: the default one moves every few
-/// milliseconds (clock_getres(2), CLOCK_MONOTONIC_COARSE), and a burst that is less than what comes
-/// meanwhile is all that leaves meanwhile.
+/// No faster than bytes_per_second from now on; 0: as fast as the socket. Up to burst bytes may leave at
+/// once after a pause; 0: what comes in a second. A new rate does not fill the bucket again. Flushes
+/// that it holds back give SENDQ_MORE: sendq_retry_after_ns says when the next makes sense. What the
+/// host sends by itself (sendq_consume) counts, but is not held back. The pool's clock sets the step:
+/// the default one moves every few milliseconds (clock_getres(2), CLOCK_MONOTONIC_COARSE), and a burst
+/// that is less than what comes meanwhile is all that leaves meanwhile.
 ///
 /// -EINVAL: q is NULL. -ENOMEM: nothing is changed.
 #[unsafe(no_mangle)]
