@@ -2,7 +2,7 @@
 //! TLS. What is small is gathered into full records; what is large is sent from where it lies.
 
 use crate::errno::{Errno, Result};
-use crate::flush::{Lender, begin, offer};
+use crate::flush::{Lender, begin};
 use crate::pool::Pool;
 use crate::pressure::Hints;
 use crate::queue::Queue;
@@ -41,7 +41,8 @@ pub fn flush_records<S: Sink>(
             Err(errno) => return queue.lend(|queue, pool| give_up(queue, pool, errno)),
         };
         let (offered, outcome) = match piece {
-            Some(piece) => offer(piece.len(), || sink.write(&[piece])),
+            // Once, whatever interrupts it: it may have freed the queue, and with that the piece.
+            Some(piece) => (piece.len(), sink.write(&[piece])),
             None => (0, Ok(0)),
         };
         let calls = sink.calls() - calls_before;

@@ -39,7 +39,9 @@ pub unsafe extern "C" fn sendq_sendmsg(
             let parts = parts_of(msg, flags)?;
             total = parts.total() as ssize_t;
             let result = send(q, &mut Socket::new(fd), parts, !q.is_shared());
-            aftermath.look_at(q, result.is_err());
+            // What waits may have been flushed before the message was refused.
+            let refused = [Errno::AGAIN, Errno::NO_BUFFERS, Errno::NO_MEMORY].map(Err);
+            aftermath.look_at(q, result.is_err() && !refused.contains(&result));
             result
         })
     };

@@ -338,6 +338,23 @@ static void writer_that_holds_back(void) {
     sendq_pool_free(pool);
 }
 
+/* Frees the queue, and was interrupted: it is not asked again for what is no more. */
+static int64_t free_and_give_up(void* arg, const void* data, size_t len) {
+    (void)data, (void)len;
+    CHECK_IS(w.calls++, 0);
+    sendq_free(arg);
+    return -EINTR;
+}
+
+static void interrupted(void) {
+    sendq_t* q = new_borrower(NULL, 1);
+    piece lent;
+    begin(q, 0, false);
+    CHECK_IS(piece_append(q, &lent, bytes, 20000), SENDQ_WAKE);
+    CHECK_IS(sendq_flush_with(q, free_and_give_up, q, 0), -ECANCELED);
+    CHECK_IS(lent.times, 1);
+}
+
 int main(void) {
     stream_fill(bytes, 0, sizeof bytes);
     FILE* stream = file_of(bytes, sizeof bytes);
@@ -354,6 +371,7 @@ int main(void) {
     little_memory();
     failures();
     meddling();
+    interrupted();
     writer_that_holds_back();
     CHECK_IS(fclose(stream), 0);
     return 0;

@@ -191,6 +191,25 @@ static void verified(int file) {
     sendq_free(q);
 }
 
+/* Refused, and yet a flush was tried: the owners of what that sent have been told. */
+static void refused_after_a_flush(void) {
+    enum { LENT = 100, EACH = 1000 };
+    static piece pieces[LENT];
+    sendq_config_t config = {.size = sizeof config, .high = LENT * EACH / 2, .copy_below = 1};
+    sendq_t* q = new_queue(NULL, &config);
+    ends e = ends_unix();
+    ends_least_buffer(e);
+    for (int i = 0; i < LENT; i++) {
+        CHECK(piece_append(q, &pieces[i], bytes, EACH) >= 0);
+    }
+    struct iovec iov = {bytes, 100};
+    check_refused(send_message(q, e.queue, &iov, 1), EAGAIN);
+    CHECK(sendq_sent_bytes(q) >= EACH);
+    pieces_check(pieces, LENT, (size_t)sendq_sent_bytes(q) / EACH, 0);
+    sendq_free(q);
+    ends_close(e);
+}
+
 int main(void) {
     stream_fill(bytes, 0, sizeof bytes);
     FILE* backing = file_of(bytes, sizeof bytes);
@@ -202,6 +221,7 @@ int main(void) {
     }
     past_the_queue();
     bad_input();
+    refused_after_a_flush();
     verified(fileno(backing));
     CHECK_IS(fclose(backing), 0);
     return 0;
