@@ -150,15 +150,14 @@ fn before_large(queue: &Queue, available: usize) -> usize {
 /// Copies the first `want` bytes to where they are contiguous. Without memory for that, the first piece will
 /// do, unless that is a file.
 fn gather_front(queue: &impl Lender, want: usize) -> Result<Option<Piece>> {
-    let taken =
-        queue.lend(|queue, pool| match (pool.take_contiguous(want), queue.runs().next()) {
-            (Ok(chunk), _) => Ok(Ok(chunk)),
-            (Err(_), Some(Run::Memory(piece))) => Ok(Err(piece.first(want))),
-            (Err(errno), _) => Err(errno),
-        })?;
-    let mut chunk = match taken {
+    let mut chunk = match queue.lend(|_, pool| pool.take_contiguous(want)) {
         Ok(chunk) => chunk,
-        Err(piece) => return Ok(Some(piece)),
+        Err(errno) => {
+            return match queue.lend(|queue, _| queue.runs().next()) {
+                Some(Run::Memory(piece)) => Ok(Some(piece.first(want))),
+                _ => Err(errno),
+            };
+        }
     };
     let gathered = gather(queue, Record::new(&mut chunk.room()[..want]));
     queue.lend(|queue, pool| match gathered {
