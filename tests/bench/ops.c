@@ -3,16 +3,21 @@
  * and, if built with COUNT_ALLOCATIONS, the allocations of what counts in it. */
 #include <errno.h>
 #include <event2/buffer.h>
+#include <event2/thread.h>
 #include <sendq/sendq.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <time.h>
 
 enum { QUEUES = 1000 };
 
 static char payload[64 * 1024];
+/* A response in three pieces. */
+enum { PIECES = 3, RESPONSE = 18 + 100 + 5 };
+static struct iovec pieces[PIECES] = {{payload, 18}, {payload + 18, 100}, {payload + 118, 5}};
 
 static uint64_t allocations;
 static uint64_t released;
@@ -72,8 +77,8 @@ static void count_off(void) {
     counted_allocations += allocations;
 }
 
-/* A side is NAME_open, NAME_append, NAME_borrow, NAME_drain and NAME_close, and the same for the
- * many queues that one payload is shared by. */
+/* A side is NAME_open, NAME_append, NAME_appendv, NAME_borrow, NAME_drain and NAME_close, and the
+ * same for the many queues that one payload is shared by. */
 
 static sendq_pool_t* pool;
 static sendq_t* queue;
@@ -132,6 +137,7 @@ static void close_queues(void) {
 
 #define confined_open() open_queue(0)
 #define confined_append(len) sendq_append(queue, payload, len)
+#define confined_appendv() sendq_appendv(queue, pieces, PIECES)
 #define confined_borrow(len) sendq_append_ref(queue, payload, len, release, NULL)
 #define confined_drain(len) sendq_consume(queue, len)
 #define confined_close() close_queue()
@@ -142,6 +148,7 @@ static void close_queues(void) {
 
 #define locked_open() open_queue(SENDQ_THREADSAFE)
 #define locked_append(len) confined_append(len)
+#define locked_appendv() confined_appendv()
 #define locked_borrow(len) confined_borrow(len)
 #define locked_drain(len) confined_drain(len)
 #define locked_close() close_queue()
@@ -170,6 +177,17 @@ static void cleanup_hold(const void* data, size_t len, void* arg) {
     }
 }
 
+static int appendv(struct evbuffer* to) {
+    return evbuffer_add_iovec(to, pieces, PIECES) == RESPONSE ? 0 : -1;
+}
+
+static void open_guarded(void) {
+    evbuffer = evbuffer_new();
+    if (evthread_use_pthreads() != 0 || evbuffer_enable_locking(evbuffer, NULL) != 0) {
+        abort();
+    }
+}
+
 static void open_evbuffers(void) {
     source = evbuffer_new();
     evbuffer_add_reference(source, payload, sizeof payload, cleanup, NULL);
@@ -193,6 +211,7 @@ static int share_hold(struct evbuffer* to) {
 
 #define libevent_open() evbuffer = evbuffer_new()
 #define libevent_append(len) evbuffer_add(evbuffer, payload, len)
+#define libevent_appendv() appendv(evbuffer)
 #define libevent_borrow(len) evbuffer_add_reference(evbuffer, payload, len, cleanup, NULL)
 #define libevent_drain(len) evbuffer_drain(evbuffer, len)
 #define libevent_close() evbuffer_free(evbuffer)
@@ -204,6 +223,7 @@ static int share_hold(struct evbuffer* to) {
 /* libevent's other way of sharing. */
 #define multicast_open() libevent_open()
 #define multicast_append(len) libevent_append(len)
+#define multicast_appendv() libevent_appendv()
 #define multicast_borrow(len) libevent_borrow(len)
 #define multicast_drain(len) libevent_drain(len)
 #define multicast_close() libevent_close()
@@ -212,6 +232,18 @@ static int share_hold(struct evbuffer* to) {
 #define multicast_drain_one(i) libevent_drain_one(i)
 #define multicast_close_many() close_evbuffers()
 
+/* libevent with its lock, where it is one buffer. */
+#define guarded_open() open_guarded()
+#define guarded_append(len) libevent_append(len)
+#define guarded_appendv() libevent_appendv()
+#define guarded_borrow(len) libevent_borrow(len)
+#define guarded_drain(len) libevent_drain(len)
+#define guarded_close() libevent_close()
+#define guarded_open_many() open_evbuffers()
+#define guarded_share(i) libevent_share(i)
+#define guarded_drain_one(i) libevent_drain_one(i)
+#define guarded_close_many() close_evbuffers()
+
 #define MUST(call)        \
     do {                  \
         if ((call) < 0) { \
@@ -219,99 +251,106 @@ static int share_hold(struct evbuffer* to) {
         }                 \
     } while (0)
 
-#define WORKLOADS(side)                                                         \
-    static void side##_pair(void) {                                             \
-        MUST(side##_append(24));                                                \
-        MUST(side##_append(100));                                               \
-        MUST(side##_drain(124));                                                \
-    }                                                                           \
-    static void side##_pair16(void) {                                           \
-        for (int i = 0; i < 16; i++) {                                          \
-            MUST(side##_append(24));                                            \
-            MUST(side##_append(100));                                           \
-        }                                                                       \
-        MUST(side##_drain(16 * 124));                                           \
-    }                                                                           \
-    static void side##_kib64(void) {                                            \
-        for (int i = 0; i < 64; i++) {                                          \
-            MUST(side##_append(1024));                                          \
-        }                                                                       \
-        MUST(side##_drain(64 * 1024));                                          \
-    }                                                                           \
-    static void side##_borrow1k(void) {                                         \
-        MUST(side##_borrow(1024));                                              \
-        MUST(side##_drain(1024));                                               \
-    }                                                                           \
-    static void side##_borrow64k(void) {                                        \
-        MUST(side##_borrow(64 * 1024));                                         \
-        MUST(side##_drain(64 * 1024));                                          \
-    }                                                                           \
-    static void side##_mixed(void) {                                            \
-        MUST(side##_append(24));                                                \
-        MUST(side##_borrow(16 * 1024));                                         \
-        MUST(side##_drain(24 + 16 * 1024));                                     \
-    }                                                                           \
-    static void side##_mixed16(void) {                                          \
-        for (int i = 0; i < 16; i++) {                                          \
-            MUST(side##_append(24));                                            \
-            MUST(side##_borrow(16 * 1024));                                     \
-        }                                                                       \
-        MUST(side##_drain(16 * (24 + 16 * 1024)));                              \
-    }                                                                           \
-    /* Apart and under this name, so that callgrind can count it alone. */      \
-    __attribute__((noinline)) static void side##_share_counted(void) {          \
-        for (int i = 0; i < QUEUES; i++) {                                      \
-            MUST(side##_share(i));                                              \
-        }                                                                       \
-    }                                                                           \
-    static void side##_run_share(long n) {                                      \
-        side##_open_many();                                                     \
-        for (long run = 0; run < n; run++) {                                    \
-            count_on();                                                         \
-            side##_share_counted();                                             \
-            count_off();                                                        \
-            for (int i = 0; i < QUEUES; i++) {                                  \
-                MUST(side##_drain_one(i));                                      \
-            }                                                                   \
-        }                                                                       \
-        side##_close_many();                                                    \
-    }                                                                           \
-    static void side##_run(const char* workload, long n) {                      \
-        static const struct {                                                   \
-            const char* name;                                                   \
-            void (*once)(void);                                                 \
-        } workloads[] =                                                         \
-            {                                                                   \
-                {"pair", side##_pair},           {"pair16", side##_pair16},     \
-                {"kib64", side##_kib64},         {"borrow1k", side##_borrow1k}, \
-                {"borrow64k", side##_borrow64k}, {"mixed", side##_mixed},       \
-                {"mixed16", side##_mixed16},                                    \
-            };                                                                  \
-        if (strcmp(workload, "share") == 0) {                                   \
-            side##_run_share(n);                                                \
-            return;                                                             \
-        }                                                                       \
-        void (*once)(void) = NULL;                                              \
-        for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++) {     \
-            if (strcmp(workload, workloads[i].name) == 0) {                     \
-                once = workloads[i].once;                                       \
-            }                                                                   \
-        }                                                                       \
-        if (once == NULL) {                                                     \
-            exit(2);                                                            \
-        }                                                                       \
-        side##_open();                                                          \
-        count_on();                                                             \
-        for (long i = 0; i < n; i++) {                                          \
-            once();                                                             \
-        }                                                                       \
-        count_off();                                                            \
-        side##_close();                                                         \
+#define WORKLOADS(side)                                                           \
+    static void side##_pair(void) {                                               \
+        MUST(side##_append(24));                                                  \
+        MUST(side##_append(100));                                                 \
+        MUST(side##_drain(124));                                                  \
+    }                                                                             \
+    static void side##_pair16(void) {                                             \
+        for (int i = 0; i < 16; i++) {                                            \
+            MUST(side##_append(24));                                              \
+            MUST(side##_append(100));                                             \
+        }                                                                         \
+        MUST(side##_drain(16 * 124));                                             \
+    }                                                                             \
+    static void side##_appendv16(void) {                                          \
+        for (int i = 0; i < 16; i++) {                                            \
+            MUST(side##_appendv());                                               \
+        }                                                                         \
+        MUST(side##_drain(16 * RESPONSE));                                        \
+    }                                                                             \
+    static void side##_kib64(void) {                                              \
+        for (int i = 0; i < 64; i++) {                                            \
+            MUST(side##_append(1024));                                            \
+        }                                                                         \
+        MUST(side##_drain(64 * 1024));                                            \
+    }                                                                             \
+    static void side##_borrow1k(void) {                                           \
+        MUST(side##_borrow(1024));                                                \
+        MUST(side##_drain(1024));                                                 \
+    }                                                                             \
+    static void side##_borrow64k(void) {                                          \
+        MUST(side##_borrow(64 * 1024));                                           \
+        MUST(side##_drain(64 * 1024));                                            \
+    }                                                                             \
+    static void side##_mixed(void) {                                              \
+        MUST(side##_append(24));                                                  \
+        MUST(side##_borrow(16 * 1024));                                           \
+        MUST(side##_drain(24 + 16 * 1024));                                       \
+    }                                                                             \
+    static void side##_mixed16(void) {                                            \
+        for (int i = 0; i < 16; i++) {                                            \
+            MUST(side##_append(24));                                              \
+            MUST(side##_borrow(16 * 1024));                                       \
+        }                                                                         \
+        MUST(side##_drain(16 * (24 + 16 * 1024)));                                \
+    }                                                                             \
+    /* Apart and under this name, so that callgrind can count it alone. */        \
+    __attribute__((noinline)) static void side##_share_counted(void) {            \
+        for (int i = 0; i < QUEUES; i++) {                                        \
+            MUST(side##_share(i));                                                \
+        }                                                                         \
+    }                                                                             \
+    static void side##_run_share(long n) {                                        \
+        side##_open_many();                                                       \
+        for (long run = 0; run < n; run++) {                                      \
+            count_on();                                                           \
+            side##_share_counted();                                               \
+            count_off();                                                          \
+            for (int i = 0; i < QUEUES; i++) {                                    \
+                MUST(side##_drain_one(i));                                        \
+            }                                                                     \
+        }                                                                         \
+        side##_close_many();                                                      \
+    }                                                                             \
+    static void side##_run(const char* workload, long n) {                        \
+        static const struct {                                                     \
+            const char* name;                                                     \
+            void (*once)(void);                                                   \
+        } workloads[] =                                                           \
+            {                                                                     \
+                {"pair", side##_pair},           {"pair16", side##_pair16},       \
+                {"appendv16", side##_appendv16}, {"kib64", side##_kib64},         \
+                {"borrow1k", side##_borrow1k},   {"borrow64k", side##_borrow64k}, \
+                {"mixed", side##_mixed},         {"mixed16", side##_mixed16},     \
+            };                                                                    \
+        if (strcmp(workload, "share") == 0) {                                     \
+            side##_run_share(n);                                                  \
+            return;                                                               \
+        }                                                                         \
+        void (*once)(void) = NULL;                                                \
+        for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++) {       \
+            if (strcmp(workload, workloads[i].name) == 0) {                       \
+                once = workloads[i].once;                                         \
+            }                                                                     \
+        }                                                                         \
+        if (once == NULL) {                                                       \
+            exit(2);                                                              \
+        }                                                                         \
+        side##_open();                                                            \
+        count_on();                                                               \
+        for (long i = 0; i < n; i++) {                                            \
+            once();                                                               \
+        }                                                                         \
+        count_off();                                                              \
+        side##_close();                                                           \
     }
 
 WORKLOADS(confined)
 WORKLOADS(locked)
 WORKLOADS(libevent)
+WORKLOADS(guarded)
 WORKLOADS(multicast)
 
 int main(int argc, char** argv) {
@@ -321,6 +360,7 @@ int main(int argc, char** argv) {
     } sides[] = {{"sendq", confined_run},
                  {"locked", locked_run},
                  {"libevent", libevent_run},
+                 {"libevent-locked", guarded_run},
                  {"multicast", multicast_run}};
 
     for (size_t i = 0; argc == 4 && i < sizeof sides / sizeof *sides; i++) {
@@ -331,7 +371,7 @@ int main(int argc, char** argv) {
         }
     }
     fprintf(stderr,
-            "usage: ops sendq|locked|libevent|multicast "
-            "pair|pair16|kib64|borrow1k|borrow64k|mixed|mixed16|share N\n");
+            "usage: ops sendq|locked|libevent|libevent-locked|multicast "
+            "pair|pair16|appendv16|kib64|borrow1k|borrow64k|mixed|mixed16|share N\n");
     return 2;
 }
