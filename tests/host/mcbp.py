@@ -10,6 +10,8 @@ import tls
 
 HEADER = struct.Struct("!BBHBBHIIQ")
 REQUEST, RESPONSE = 0x80, 0x81
+# An option of the daemon.
+JUMPING = "--clock=jumping"
 
 
 class Op(IntEnum):
@@ -49,6 +51,7 @@ class Op(IntEnum):
     OUTPUT = 0xF0
     DELETE_BUCKET = 0xF1
     ACK = 0xF2
+    JUMP = 0xF3
 
 
 class Status(IntEnum):
@@ -153,6 +156,15 @@ def stats(sock, key=b""):
     while (response := receive(sock)).key:
         found[response.key.decode()] = response.value.decode()
     return found
+
+
+def jump(sock, seconds):
+    """Moves the clock of a daemon that was started with JUMPING. Who is stalled by then has been dropped
+    when it returns."""
+    response = ask(sock, Op.JUMP, extras=struct.pack("!I", seconds))
+    if response.status != Status.OK:
+        raise ValueError(f"the clock does not jump: status {response.status}")
+    connections(sock)
 
 
 def connections(sock):

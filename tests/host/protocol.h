@@ -52,6 +52,8 @@ enum class Opcode : uint8_t {
     // Nor this: says that the client has dealt with what it got. It is never answered, and run even
     // while what the client has asked for before waits to be sent.
     ack = 0xf2,
+    // Nor this: moves the server's clock so many seconds on, where its options let tests do that.
+    jump = 0xf3,
 };
 
 enum class Status : uint16_t {

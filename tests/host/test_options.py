@@ -22,6 +22,7 @@ BAD = (
     "--stall=-1",
     "--stall=nan",
     "--min-rate=1",
+    "--clock=sundial",
     "--plant=flip",
     "--plant=flip@",
     "--plant=break@1",

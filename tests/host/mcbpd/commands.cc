@@ -1,10 +1,12 @@
 #include "commands.h"
 
 #include <array>
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "coarse_clock.h"
 #include "version.h"
 
 namespace mcbpd {
@@ -264,6 +266,15 @@ Reply ack(const Request& /*request*/, Session& session) {
     return {};
 }
 
+Reply jump(const Request& request, Session& session) {
+    if (!session.clock_jumps) {
+        return failed(Status::unknown_command);
+    }
+    const std::chrono::nanoseconds by = std::chrono::seconds(mcbp::load32(request.extras.data()));
+    CoarseClock::jumped.fetch_add(by.count(), std::memory_order_relaxed);
+    return {};
+}
+
 constexpr auto kSet = put<Store::Mode::set>;
 constexpr auto kAdd = put<Store::Mode::add>;
 constexpr auto kReplace = put<Store::Mode::replace>;
@@ -308,6 +319,7 @@ constexpr std::array kCommands = {
     Command{Opcode::quitq, quit, 0, Need::none, Need::none, Quiet::on_success},
     Command{Opcode::output, output, 0, Need::some, Need::none},
     Command{Opcode::delete_bucket, delete_bucket, 0, Need::none, Need::none},
+    Command{Opcode::jump, jump, 4, Need::none, Need::none},
     Command{Opcode::ack, ack, 0, Need::none, Need::none, Quiet::on_success},
 };
 

@@ -22,6 +22,7 @@ struct Session {
     const Census& census;
     Counters& counters;
     const OutputPaths& paths;
+    const bool clock_jumps;
     std::unique_ptr<Output> output;
     OutputPath* next_path = nullptr;  // to be taken when what waits in the output has left
     bool quit = false;                // to be closed then

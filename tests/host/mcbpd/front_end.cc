@@ -23,6 +23,7 @@ FrontEnd::FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns
       counters_(census.of_thread(thread)),
       max_item_(options.max_item),
       stall_(options.stall),
+      clock_jumps_(options.clock_jumps),
       paths_(limits_of(options), tls != nullptr ? Wire::tls : Wire::plain),
       path_(*paths_.find(options.output)),
       drop_doomed_(loop_.make(-1, 0, on_doomed, this)),
@@ -56,6 +57,11 @@ void FrontEnd::drop_holders(const TeardownPtr& teardown, std::function<void(size
 
 void FrontEnd::list(std::function<void(StatList)> report) {
     mailbox_.post([this, report = std::move(report)] {
+        // Not those either that the next check would find: who has made the clock jump sees at once
+        // what came of it.
+        if (stall_check_) {
+            drop_stalled();
+        }
         StatList list;
         list.reserve(connections_.size());
         for (const auto& [fd, connection] : connections_) {
@@ -77,7 +83,8 @@ void FrontEnd::answer(std::shared_ptr<const void> what) {
 }
 
 Session FrontEnd::open_session(OutputOwner& connection) {
-    return {store_, teardowns_, rosters_, census_, counters_, paths_, path_.open(connection)};
+    return {store_,    teardowns_, rosters_,     census_,
+            counters_, paths_,     clock_jumps_, path_.open(connection)};
 }
 
 void FrontEnd::drop_soon(int fd) {

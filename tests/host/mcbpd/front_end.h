@@ -37,7 +37,7 @@ class FrontEnd {
     // For any thread: destroys the connections that hold items of the bucket, and reports how many
     // they were.
     void drop_holders(const TeardownPtr& teardown, std::function<void(size_t)> report);
-    // For any thread: reports all connections.
+    // For any thread: reports all connections, but for those that are dropped as stalled then.
     void list(std::function<void(StatList)> report);
     // For any thread: lets the connection, if it is here, know that what it waits for is over.
     void answer(std::shared_ptr<const void> what);
@@ -67,6 +67,7 @@ class FrontEnd {
     Counters& counters_;
     const size_t max_item_;
     const std::chrono::duration<double> stall_;
+    const bool clock_jumps_;
     OutputPaths paths_;
     OutputPath& path_;
     Batch batch_;

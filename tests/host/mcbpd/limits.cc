@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "coarse_clock.h"
 #include "options.h"
 
 namespace mcbpd {
@@ -9,6 +10,10 @@ namespace {
 
 size_t limit(size_t option) {
     return option == 0 ? Limits::kNone : option;
+}
+
+uint64_t jumping_now(void* /*arg*/) noexcept {
+    return static_cast<uint64_t>(CoarseClock::now().time_since_epoch().count());
 }
 
 }  // namespace
@@ -23,6 +28,7 @@ Limits limits_of(const Options& options) {
     }
     limits.min_rate = options.min_rate;
     limits.min_rate_window = std::chrono::duration_cast<std::chrono::nanoseconds>(options.stall);
+    limits.now = options.clock_jumps ? jumping_now : nullptr;
     limits.plant = options.plant;
     return limits;
 }

@@ -26,6 +26,8 @@ struct Limits {
     // keeps books about it.
     uint64_t min_rate = 0;
     std::chrono::nanoseconds min_rate_window{0};
+    // The clock of sendq; null: its own.
+    uint64_t (*now)(void*) = nullptr;
     // What the shadowed path is to do wrong.
     Plant plant;
 };

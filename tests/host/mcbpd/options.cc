@@ -69,6 +69,13 @@ Plant plant(std::string_view text) {
     return *plant;
 }
 
+bool clock_jumps(std::string_view text) {
+    if (text != "system" && text != "jumping") {
+        throw BadOption("--clock takes system|jumping");
+    }
+    return text == "jumping";
+}
+
 std::string file(std::string_view name, std::string_view text) {
     if (text.empty()) {
         throw BadOption(std::string(name) + " takes the name of a file");
@@ -110,6 +117,8 @@ void set(Options& options, std::string_view name, std::string_view text) {
         options.stall = seconds(name, text);
     } else if (name == "--min-rate") {
         options.min_rate = number(name, text, 0, kMaxLimit);
+    } else if (name == "--clock") {
+        options.clock_jumps = clock_jumps(text);
     } else if (name == "--plant") {
         options.plant = plant(text);
     } else if (name == "--tls-cert") {
@@ -153,6 +162,7 @@ std::string usage() {
            "] [--sndbuf=BYTES] [--teardown-timeout=SECONDS] [--max-item=BYTES]\n"
            "             [--high=BYTES] [--cap=BYTES] [--budget=BYTES] [--stall=SECONDS]\n"
            "             [--min-rate=BYTES_PER_SECOND, of connections through sendq]\n"
+           "             [--clock=system|jumping, which tests move]\n"
            "             [--plant=FAULT@OFFSET, of shadowed connections]\n"
            "             [--tls-cert=FILE --tls-key=FILE]\n";
 }

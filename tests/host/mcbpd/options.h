@@ -24,7 +24,8 @@ struct Options {
     size_t cap = 0;
     size_t budget = 0;
     std::chrono::duration<double> stall{0};
-    size_t min_rate = 0;  // bytes a second
+    size_t min_rate = 0;       // bytes a second
+    bool clock_jumps = false;  // when a client says so; for tests
     Plant plant;
     // PEM files; without them connections are plain.
     std::string tls_cert;

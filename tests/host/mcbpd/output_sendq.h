@@ -126,6 +126,7 @@ class SendqPath final : public OutputPath {
     static sendq::pool_config config_of(const Limits& limits) {
         sendq::pool_config config;
         config.max_bytes = limits.budget;
+        config.now = limits.now;
         return config;
     }
 
