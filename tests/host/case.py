@@ -10,7 +10,7 @@ from daemon import Daemon
 class DaemonCase:
     """A daemon and a connection to control it; for a subclass that is a TestCase, too."""
 
-    settle_seconds = 10
+    settle_seconds = mcbp.TIMEOUT
 
     def start_daemon(self, output, *options):
         self.daemon = Daemon(output, *options)
@@ -21,7 +21,7 @@ class DaemonCase:
         self.assertEqual(self.daemon.stop(), 0)
 
     def connect(self, **options):
-        sock = mcbp.connect(self.daemon.port, timeout=30, **options)
+        sock = mcbp.connect(self.daemon.port, **options)
         self.addCleanup(sock.close)
         return sock
 
@@ -33,6 +33,9 @@ class DaemonCase:
         while (found := self.stat(name)) != value:
             self.assertLess(time.monotonic(), deadline, f"{name} stays {found}, not {value}")
             time.sleep(0.02)
+
+    def jump(self, seconds):
+        mcbp.jump(self.control, seconds)
 
 
 def suite_of(loader, cases, outputs):

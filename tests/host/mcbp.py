@@ -12,6 +12,8 @@ HEADER = struct.Struct("!BBHBBHIIQ")
 REQUEST, RESPONSE = 0x80, 0x81
 # An option of the daemon.
 JUMPING = "--clock=jumping"
+# When the other side is taken to hang, however busy the machine is.
+TIMEOUT = 60
 
 
 class Op(IntEnum):
@@ -118,7 +120,7 @@ def parse(stream):
     return responses
 
 
-def connect(port, timeout=10, receive_buffer=None, over_tls=tls.BY_DEFAULT):
+def connect(port, timeout=TIMEOUT, receive_buffer=None, over_tls=tls.BY_DEFAULT):
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.settimeout(timeout)
     if receive_buffer is not None:

@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 
-TIMEOUT = 60
+TIMEOUT = 120
 
 
 def find():

@@ -218,7 +218,7 @@ def record(switch_to=()):
 def play(session, port, receive_buffer=None, pauses=()):
     """Returns all that the server answers. At each of the offsets in `pauses` reading stops for a
     while, so that the server's socket fills up."""
-    with mcbp.connect(port, timeout=30, receive_buffer=receive_buffer) as sock:
+    with mcbp.connect(port, receive_buffer=receive_buffer) as sock:
         sender = threading.Thread(target=send_all, args=(sock, session.bursts))
         sender.start()
         try:
@@ -243,5 +243,5 @@ def read_all(sock, pauses):
         stream += part
         if pauses and len(stream) >= pauses[0]:
             pauses.pop(0)
-            time.sleep(0.3)
+            time.sleep(0.1)
     return bytes(stream)

@@ -10,8 +10,8 @@ import unittest
 
 import mcbp
 from case import DaemonCase, suite_of
-from daemon import OUTPUTS
-from mcbp import Op, Status
+from daemon import OUTPUTS, SENDQ_OUTPUTS
+from mcbp import JUMPING, Op, Status
 
 KEY = b"value"
 VALUE_BYTES = 1 << 20
@@ -25,10 +25,10 @@ HELD_ITEMS = 20
 BORROWING = {"sendmsg", "shadow", "bufferevent", "sendq-libevent", "sendq-ref"}
 BORROWING_SMALL = {"sendmsg", "shadow"}
 
-SETTLE_SECONDS = 10
-TIMEOUT = 0.5  # of a tear-down
-NEVER = 60  # likewise, where it must not matter
-SLACK = 10  # for a machine that is busy, under valgrind
+TIMEOUT = 0.1  # of a tear-down, in seconds
+# Likewise, where it must not matter: who waits for it has given up long before.
+NEVER = 3600
+STALL = 1000
 
 
 def store(sock, key, value):
@@ -39,7 +39,6 @@ class Lifetime(DaemonCase):
     """The cases; a subclass for each output path runs them."""
 
     output = None
-    settle_seconds = SETTLE_SECONDS
 
     def start(self, *options, timeout=TIMEOUT):
         # The socket holds only a part of a value.
@@ -51,6 +50,11 @@ class Lifetime(DaemonCase):
     def setUp(self):
         self.start()
 
+    def restart(self, timeout, *options):
+        self.control.close()
+        self.daemon.stop()
+        self.start(*options, timeout=timeout)
+
     def connect_stuck(self, requests=1, key=KEY, output=None):
         """A client that asks and does not read; the answers are on their way when it returns."""
         sock = self.connect(receive_buffer=4096)
@@ -60,7 +64,7 @@ class Lifetime(DaemonCase):
         # stat counts its own answers, but for the one that ends them.
         per_stat = len(mcbp.stats(self.control)) + 1
         sock.sendall(mcbp.request(Op.GET, key=key) * requests)
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + self.settle_seconds
         asked = 1
         while self.stat("responses") - answered - (asked + 1) * per_stat < 1:
             self.assertLess(time.monotonic(), deadline, "the requests are not run")
@@ -70,13 +74,11 @@ class Lifetime(DaemonCase):
         return sock
 
     def tear_down(self, sock=None):
-        """Returns items in transit, connections dropped, seconds."""
-        started = time.monotonic()
+        """Returns items in transit, connections dropped."""
         response = mcbp.ask(sock or self.control, Op.DELETE_BUCKET, opaque=77)
-        seconds = time.monotonic() - started
         self.assertEqual((response.status, response.opaque), (Status.OK, 77))
         report = json.loads(response.value)
-        return report["items_in_transit"], report["connections_dropped"], seconds
+        return report["items_in_transit"], report["connections_dropped"]
 
     def assert_value(self, sock, value):
         response = mcbp.receive(sock)
@@ -131,7 +133,7 @@ class Lifetime(DaemonCase):
         done = threading.Event()
 
         def replace():
-            with mcbp.connect(self.daemon.port, timeout=30) as sock:
+            with mcbp.connect(self.daemon.port) as sock:
                 number = 0
                 while not done.is_set():
                     number += 1
@@ -153,9 +155,7 @@ class Lifetime(DaemonCase):
 
     def hold_much(self, timeout, *options):
         """Clients, all of which have 20 MiB of items on their way and do not read."""
-        self.control.close()
-        self.daemon.stop()
-        self.start("--high=0", *options, timeout=timeout)
+        self.restart(timeout, "--high=0", *options)
         for number in range(HELD_ITEMS):
             store(self.control, b"%d" % number, VALUE)
         # Copies are memory that nobody here has.
@@ -164,7 +164,7 @@ class Lifetime(DaemonCase):
         stuck = [self.connect(receive_buffer=4096) for _ in range(clients)]
         for sock in stuck:
             sock.sendall(questions)
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + self.settle_seconds
         while (held := self.held_by()) != clients:
             self.assertLess(time.monotonic(), deadline, f"only {held} hold much")
             time.sleep(0.02)
@@ -176,38 +176,33 @@ class Lifetime(DaemonCase):
 
     def test_tear_down_of_much_that_is_held(self):
         stuck = self.hold_much(TIMEOUT)
-        in_transit, dropped, seconds = self.tear_down()
-        if self.output in BORROWING:
-            self.assertEqual((in_transit, dropped), (HELD_ITEMS, len(stuck)))
-            self.assertGreaterEqual(seconds, TIMEOUT * 0.9)
-        else:
-            self.assertEqual((in_transit, dropped), (0, 0))
-        self.assertLess(seconds, TIMEOUT + SLACK)
+        expected = (HELD_ITEMS, len(stuck)) if self.output in BORROWING else (0, 0)
+        self.assertEqual(self.tear_down(), expected)
         self.assertEqual(self.stat("live_items"), 0)
 
     def test_tear_down_of_much_whose_clients_vanish(self):
         stuck = self.hold_much(NEVER)
-        with self.tear_down_in_background() as result:
+        with self.tear_down_in_background():
             self.wait_until_detached()
             for sock in stuck:
                 sock.close()
-        self.assertLess(result[2], SLACK)
         self.assertEqual(self.stat("live_items"), 0)
 
     def test_tear_down_of_much_whose_clients_are_dropped_as_stalled(self):
-        stuck = self.hold_much(NEVER, "--stall=1")
-        _, dropped, seconds = self.tear_down()
-        self.assertEqual(dropped, 0)
-        self.assertLess(seconds, SLACK)
+        stuck = self.hold_much(NEVER, f"--stall={STALL}", JUMPING)
+        with self.tear_down_in_background() as result:
+            self.wait_until_detached()
+            self.jump(STALL)
+        self.assertEqual(result[1], 0)
         self.assertEqual(self.stat("live_items"), 0)
-        self.wait_for_stat("dropped_stalled", len(stuck))
+        self.assertEqual(self.stat("dropped_stalled"), len(stuck))
 
     def test_tear_down_of_what_nobody_sends(self):
         for count in (100, 0):
             for number in range(count):
                 store(self.control, b"%d" % number, b"text")
-            in_transit, dropped, _ = self.tear_down()
-            self.assertEqual((in_transit, dropped, self.stat("live_items")), (0, 0, 0))
+            self.assertEqual(self.tear_down(), (0, 0))
+            self.assertEqual(self.stat("live_items"), 0)
         self.assertEqual(mcbp.ask(self.control, Op.GET, key=KEY).status, Status.NOT_FOUND)
 
     def test_tear_down_with_stuck_clients(self):
@@ -217,26 +212,34 @@ class Lifetime(DaemonCase):
         idle.sendall(mcbp.request(Op.GET, key=KEY))
         self.assert_value(idle, VALUE)
         with self.busy_client() as busy:
-            rounds_before = busy.rounds
-            in_transit, dropped, seconds = self.tear_down()
-            rounds_meanwhile = busy.rounds - rounds_before
+            in_transit, dropped = self.tear_down()
         # The busy client's item may just have been on its way, too, or on its way into a copy.
         borrowed = 1 if self.output in BORROWING else 0
         self.assertIn(in_transit, (borrowed, borrowed + 1))
         if borrowed:
-            self.assertGreater(rounds_meanwhile, 0)
             self.assertEqual(dropped, STUCK)
-            self.assertGreaterEqual(seconds, TIMEOUT * 0.9)
             for sock in stuck:
                 self.assert_dropped(sock)
         else:
             self.assertEqual(dropped, 0)
             for sock in stuck:
                 self.assert_value(sock, VALUE)
-        self.assertLess(seconds, TIMEOUT + SLACK)
         # All that is left is what the busy client has stored since.
         self.assertEqual(self.stat("live_items"), self.stored_items((b"busy",)))
         self.assertEqual(mcbp.ask(idle, Op.NOOP).status, Status.OK)
+        self.assertEqual(busy.errors, [])
+
+    def test_others_are_served_while_it_waits(self):
+        self.restart(NEVER)
+        slow = self.connect_stuck()
+        with self.busy_client() as busy, self.tear_down_in_background() as result:
+            self.wait_until_detached()
+            rounds, deadline = busy.rounds, time.monotonic() + self.settle_seconds
+            while busy.rounds < rounds + 2:
+                self.assertLess(time.monotonic(), deadline, "nobody is served")
+                time.sleep(0.01)
+            self.assert_value(slow, VALUE)
+        self.assertEqual(result[1], 0)
         self.assertEqual(busy.errors, [])
 
     def test_tear_down_of_an_item_for_each_client(self):
@@ -244,32 +247,25 @@ class Lifetime(DaemonCase):
             store(self.control, b"%d" % number, VALUE)
         for number in range(STUCK):
             self.connect_stuck(key=b"%d" % number)
-        in_transit, dropped, seconds = self.tear_down()
         expected = STUCK if self.output in BORROWING else 0
-        self.assertEqual((in_transit, dropped), (expected, expected))
-        self.assertLess(seconds, TIMEOUT + SLACK)
+        self.assertEqual(self.tear_down(), (expected, expected))
         self.assertEqual(self.stat("live_items"), 0)
 
     def test_tear_down_of_items_that_were_replaced_before(self):
         """They are in the store no more, but in the bucket."""
         self.connect_stuck()
         store(self.control, KEY, NEW_VALUE)
-        in_transit, dropped, _ = self.tear_down()
         expected = 1 if self.output in BORROWING else 0
-        self.assertEqual((in_transit, dropped), (expected, expected))
+        self.assertEqual(self.tear_down(), (expected, expected))
         self.assertEqual(self.stat("live_items"), 0)
 
     def test_slow_reader_is_waited_for(self):
-        self.control.close()
-        self.daemon.stop()
-        self.start(timeout=NEVER)
+        self.restart(NEVER)
         slow = self.connect_stuck()
-        reader = threading.Timer(0.3, self.assert_value, (slow, VALUE))
-        reader.start()
-        in_transit, dropped, seconds = self.tear_down()
-        reader.join()
-        self.assertEqual((in_transit, dropped), (1 if self.output in BORROWING else 0, 0))
-        self.assertLess(seconds, SLACK)
+        with self.tear_down_in_background() as result:
+            self.wait_until_detached()
+            self.assert_value(slow, VALUE)
+        self.assertEqual(result, [1 if self.output in BORROWING else 0, 0])
         self.assertEqual(mcbp.ask(slow, Op.NOOP).status, Status.OK)
 
     def test_items_of_the_next_bucket_stay(self):
@@ -280,7 +276,7 @@ class Lifetime(DaemonCase):
             store(self.control, b"next", NEW_VALUE)
             new = self.connect_stuck(key=b"next")
         expected = 1 if self.output in BORROWING else 0
-        self.assertEqual(result[:2], [expected, expected])
+        self.assertEqual(result, [expected, expected])
         self.assert_value(new, NEW_VALUE)
         self.assertEqual(self.stat("live_items"), 1)
         if expected == 0:
@@ -294,8 +290,8 @@ class Lifetime(DaemonCase):
             self.connect_stuck()
             second = self.tear_down()
         expected = 1 if self.output in BORROWING else 0
-        self.assertEqual(first[:2], [expected, expected])
-        self.assertEqual(second[:2], (expected, expected))
+        self.assertEqual(first, [expected, expected])
+        self.assertEqual(second, (expected, expected))
         self.assertEqual(self.stat("live_items"), 0)
 
     def test_the_one_who_asks_is_stuck(self):
@@ -337,24 +333,21 @@ class Lifetime(DaemonCase):
 
     def test_waiting_costs_no_cpu_time(self):
         """Neither for the one who asks, though it has asked more, nor for the stuck."""
-        self.control.close()
-        self.daemon.stop()
-        self.start(timeout=NEVER)
+        self.restart(NEVER)
         self.connect_stuck()
         asking = self.connect()
         asking.sendall(mcbp.request(Op.DELETE_BUCKET) + mcbp.request(Op.NOOP) * 100)
+        self.wait_until_detached()
         before = self.cpu_seconds()
-        time.sleep(1)
-        self.assertLess(self.cpu_seconds() - before, 0.5)
+        time.sleep(0.4)
+        self.assertLess(self.cpu_seconds() - before, 0.1)
 
     def test_stop_while_it_runs(self):
-        self.control.close()
-        self.daemon.stop()
-        self.start(timeout=NEVER)
+        self.restart(NEVER)
         self.connect_stuck()
         asking = self.connect()
         asking.sendall(mcbp.request(Op.DELETE_BUCKET))
-        time.sleep(0.2)
+        self.wait_until_detached()
         self.assertEqual(self.daemon.stop(), 0)
         self.start()
 
@@ -365,7 +358,7 @@ class Lifetime(DaemonCase):
         small = {
             output: self.connect_stuck(key=SMALL, requests=300, output=output) for output in OUTPUTS
         }
-        in_transit, dropped, _ = self.tear_down()
+        in_transit, dropped = self.tear_down()
         self.assertEqual(in_transit, 2)
         self.assertEqual(dropped, len(BORROWING) + len(BORROWING_SMALL))
         for output in set(OUTPUTS) - BORROWING:
@@ -382,7 +375,7 @@ class Lifetime(DaemonCase):
         return sum(mcbp.ask(self.control, Op.GET, key=key).status == Status.OK for key in keys)
 
     def wait_until_detached(self):
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + self.settle_seconds
         while mcbp.ask(self.control, Op.TOUCH, key=KEY, extras=bytes(4)).status == Status.OK:
             self.assertLess(time.monotonic(), deadline, "the contents are not detached")
 
@@ -403,7 +396,7 @@ class Lifetime(DaemonCase):
         client = BusyClient(self.daemon.port)
         client.start()
         try:
-            self.assertTrue(client.has_begun.wait(SLACK), client.errors)
+            self.assertTrue(client.has_begun.wait(self.settle_seconds), client.errors)
             yield client
         finally:
             client.stop()
@@ -422,7 +415,7 @@ class BusyClient(threading.Thread):
 
     def run(self):
         try:
-            with mcbp.connect(self._port, timeout=SLACK) as sock:
+            with mcbp.connect(self._port) as sock:
                 while not self._done.is_set():
                     self._play_round(sock)
                     self.rounds += 1
@@ -447,7 +440,7 @@ class BusyClient(threading.Thread):
 
 
 def load_tests(loader, _tests, _pattern):
-    return suite_of(loader, Lifetime, OUTPUTS)
+    return suite_of(loader, Lifetime, SENDQ_OUTPUTS)
 
 
 if __name__ == "__main__":

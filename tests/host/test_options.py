@@ -32,7 +32,7 @@ BAD = (
 
 def run(*options):
     return subprocess.run(
-        [os.environ["MCBPD"], *options], capture_output=True, text=True, timeout=10
+        [os.environ["MCBPD"], *options], capture_output=True, text=True, timeout=60
     )
 
 
