@@ -37,6 +37,14 @@ class DaemonCase:
     def jump(self, seconds):
         mcbp.jump(self.control, seconds)
 
+    def jump_until_dropped(self, seconds, count):
+        """So many, as stalled. Again and again, because what was asked for just now may still be on its
+        way into the sockets, which is progress."""
+        deadline = time.monotonic() + self.settle_seconds
+        while (found := self.stat("dropped_stalled")) != count:
+            self.assertLess(time.monotonic(), deadline, f"{found} are dropped, not {count}")
+            self.jump(seconds)
+
 
 def suite_of(loader, cases, outputs):
     """The cases once for each output path, which they find in their `output`."""
