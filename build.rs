@@ -17,9 +17,13 @@ fn main() {
     let header = [
         "capi/boundary",
         "capi/library",
+        "capi/handle",
         "capi/pool",
         "capi/queue",
+        "capi/append",
         "capi/buf",
+        "capi/flush",
+        "capi/state",
         "capi/sendmsg",
         "stats",
         "capi/stats",

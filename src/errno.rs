@@ -1,4 +1,4 @@
-//! The errors that every layer speaks: the platform's errno numbers.
+//! The errors of all modules: the platform's errno numbers.
 
 use libc::c_int;
 use std::num::NonZero;
@@ -7,45 +7,47 @@ use std::num::NonZero;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(NonZero<c_int>);
 
-/// What a fallible step gives.
+/// The result of a fallible function.
 pub type Result<T> = core::result::Result<T, Errno>;
 
 impl Errno {
-    /// An argument is not acceptable.
+    /// Invalid argument.
     pub const INVALID: Errno = Errno::known(libc::EINVAL);
-    /// The machine has no memory left.
+    /// Out of memory.
     pub const NO_MEMORY: Errno = Errno::known(libc::ENOMEM);
-    /// A cap or a budget is spent.
+    /// A cap or a budget is exceeded.
     pub const NO_BUFFERS: Errno = Errno::known(libc::ENOBUFS);
-    /// The stream has ended: closed by the host, or by its peer.
+    /// The stream was closed, by the host or by its peer.
     pub const PIPE: Errno = Errno::known(libc::EPIPE);
-    /// The peer broke the connection.
+    /// The peer has reset the connection.
     pub const RESET: Errno = Errno::known(libc::ECONNRESET);
-    /// Not now.
+    /// Try again later.
     pub const AGAIN: Errno = Errno::known(libc::EAGAIN);
-    /// Not what sendq can do.
+    /// Not supported.
     pub const NOT_SUPPORTED: Errno = Errno::known(libc::EOPNOTSUPP);
-    /// The bytes are others.
+    /// The bytes differ.
     pub const ILLEGAL_SEQUENCE: Errno = Errno::known(libc::EILSEQ);
-    /// The sink cannot go on before its connection is readable. No platform has this number.
+    /// The sink cannot continue before its connection is readable. No platform uses this number.
     pub const WANT_READ: Errno = Errno::known(4096);
-    /// A signal came first.
+    /// A signal interrupted the call.
     pub const INTERRUPTED: Errno = Errno::known(libc::EINTR);
-    /// A flush is under way, or memory is reserved.
+    /// A flush is in progress, or memory is reserved.
     pub const BUSY: Errno = Errno::known(libc::EBUSY);
-    /// It is so already.
+    /// It is in that state already.
     pub const ALREADY: Errno = Errno::known(libc::EALREADY);
     /// Discarded by the host.
     pub const CANCELED: Errno = Errno::known(libc::ECANCELED);
-    /// The deadline is over.
+    /// The deadline has passed.
     pub const TIMED_OUT: Errno = Errno::known(libc::ETIMEDOUT);
-    /// A file ended before what was promised of it.
+    /// A callback of the host returned something invalid.
     pub const IO: Errno = Errno::known(libc::EIO);
+    /// A file is shorter than promised.
+    pub const NO_DATA: Errno = Errno::known(libc::ENODATA);
     /// A number is too large for what it counts.
     pub const OVERFLOW: Errno = Errno::known(libc::EOVERFLOW);
-    /// A configuration asks for what this version does not know.
+    /// A configuration uses what this version does not know.
     pub const TOO_BIG: Errno = Errno::known(libc::E2BIG);
-    /// sendq itself failed.
+    /// A bug in sendq was caught.
     pub const NOT_RECOVERABLE: Errno = Errno::known(libc::ENOTRECOVERABLE);
 
     const fn known(errno: c_int) -> Errno {
@@ -55,7 +57,7 @@ impl Errno {
         }
     }
 
-    /// The error that `errno` numbers; a number that is none counts as unrecoverable.
+    /// The error with the number `errno`. A number that is not positive becomes NOT_RECOVERABLE.
     pub fn new(errno: c_int) -> Errno {
         match NonZero::new(errno) {
             Some(errno) if errno.get() > 0 => Errno(errno),
@@ -68,7 +70,7 @@ impl Errno {
         Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
     }
 
-    /// The number, for where room is scarce: no platform has one that large.
+    /// The number in 16 bits. No platform has larger ones.
     pub fn number(self) -> i16 {
         i16::try_from(self.0.get()).unwrap_or(Errno::NOT_RECOVERABLE.0.get() as i16)
     }
@@ -78,13 +80,13 @@ impl Errno {
         -self.0.get()
     }
 
-    /// The sink took nothing, and wants to be offered the same again.
+    /// The sink took nothing, and has to be offered the same bytes again.
     pub fn is_refusal(self) -> bool {
         self.is_transient() || self == Errno::INTERRUPTED || self == Errno::WANT_READ
     }
 
-    /// The sink is full for now: nothing failed, waiting mends it. The kernel reports its own
-    /// memory shortage as ENOBUFS or ENOMEM (send(2)), which passes like a full socket does.
+    /// The sink is full for now, and nothing has failed. The kernel reports its own memory shortage as
+    /// ENOBUFS or ENOMEM (send(2)), which ends like a full socket does.
     pub fn is_transient(self) -> bool {
         let again = [libc::EAGAIN, libc::EWOULDBLOCK].contains(&self.0.get());
         again || self == Errno::NO_BUFFERS || self == Errno::NO_MEMORY

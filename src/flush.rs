@@ -1,153 +1,287 @@
-//! Moves bytes from a queue to a sink, under a budget.
+//! Moves bytes from a queue to a sink, or past an empty queue, under a budget.
 
 use crate::errno::{Errno, Result};
+use crate::iovec::{Extent, Fill, IOV_MAX, IoVec, IoVecs, MAX_IOVECS, written};
+use crate::policy::Hints;
 use crate::pool::Pool;
-use crate::pressure::Hints;
-use crate::queue::Queue;
-use crate::segment::{MAX_PIECES, Piece, Run, gather};
+use crate::queue::{Flushed, Queue};
 use crate::sink::Sink;
+use libc::c_int;
 use std::mem::MaybeUninit;
 
-/// How often in a row a signal may come first, before the host gets its turn.
+/// How often a call of the sink is repeated after EINTR before control returns to the host.
 const MAX_INTERRUPTS: u32 = 16;
 
-/// How a flush reaches its queue, between the calls of its sink: each loan is short, so that a lock
-/// behind it is never held across a system call or a callback.
-pub trait Lender {
-    /// Lends the queue and its pool to `f`.
-    fn lend<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R;
+/// How a flush accesses its queue between the calls of its sink: for short times, so that no lock is held
+/// across a system call or a callback.
+pub trait WithLocked {
+    /// Runs `f` with exclusive access to the queue and its pool.
+    fn with_locked<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R;
 }
 
-/// Hands what waits now to `sink`, at most `max_bytes` (0: no budget), until the sink takes no more.
-///
-/// BLOCKED: bytes remain, the sink is full. MORE: bytes remain, the budget is spent. RESUME: fell to
-/// the low watermark. BUSY: another flush is under way. Any other error is the connection's end: the
-/// queue has failed with it and keeps nothing. TIMED_OUT: its deadline was over before.
-#[inline(always)]
-pub fn flush<S: Sink>(queue: &impl Lender, sink: &mut S, max_bytes: usize) -> Result<Hints> {
-    let calls_before = sink.calls();
-    let only = queue.lend(|queue, _| {
-        queue.socket = sink.socket();
-        queue.begin_flush_at_once(max_bytes)
-    });
-    let Some(piece) = only else {
-        let (budget, first) = queue.lend(|queue, pool| begin(queue, pool, max_bytes))?;
-        let turn = Turn { budget, hints: Hints::NONE, shorts: 0, calls_before };
-        return go_on(queue, sink, turn, first, None);
-    };
-    let outcome = sink.write(&[piece]);
-    let calls = sink.calls() - calls_before;
-    let is_over = outcome == Ok(piece.len())
-        && queue.lend(|queue, pool| queue.end_flush_at_once(pool, piece.len() as u64, calls));
-    if is_over {
-        return Ok(Hints::NONE);
-    }
-    let turn = Turn { budget: piece.len(), hints: Hints::NONE, shorts: 0, calls_before };
-    go_on(queue, sink, turn, Some(Run::Memory(piece)), Some(outcome))
+/// What a flush offers its sink next.
+#[derive(Clone, Copy)]
+enum Offer {
+    /// This many iovecs.
+    Memory(usize),
+    /// A part of a file: its descriptor, and the offset in it.
+    File(c_int, u64),
 }
 
-/// What a flush may send, and what is first. What others append meanwhile waits for the next call: so a
-/// call ends, however fast they are.
-pub(crate) fn begin(
-    queue: &mut Queue,
-    pool: &Pool,
-    max_bytes: usize,
-) -> Result<(usize, Option<Run>)> {
-    let allowed = usize::try_from(queue.begin_flush(pool)?).unwrap_or(usize::MAX);
-    let budget = if max_bytes == 0 { allowed } else { allowed.min(max_bytes) };
-    Ok((budget, queue.runs().next()))
-}
+type Room = [MaybeUninit<IoVec>; MAX_IOVECS];
 
-/// How far a flush has come.
-struct Turn {
+/// The state of a flush.
+struct FlushState<'a, S> {
+    sink: &'a mut S,
+    calls_before: u32,
     /// Bytes that it may still send.
     budget: usize,
+    /// None: the flush has ended.
+    offer: Option<Offer>,
+    /// How many bytes are offered.
+    offered: usize,
     hints: Hints,
-    /// Offers of which less was taken.
-    shorts: u32,
-    /// What the sink had counted before.
-    calls_before: u32,
+    flushed: Flushed,
+    room: Room,
 }
 
-/// A flush, from the point where `first` is to be offered, or where that had an `outcome` already.
+/// Hands what is queued to `sink`, at most `max_bytes` (0: no budget), until the sink takes no more. What
+/// other threads append meanwhile is left for the next call: so the call ends, however fast they are.
+///
+/// BLOCKED: bytes remain, and the sink is full. MORE: bytes remain, and the budget is spent. RESUME: what is
+/// queued has dropped to the low watermark. BUSY: another flush is in progress. TIMED_OUT: the deadline had
+/// passed. Any other error ends the connection: the queue has failed with it and keeps nothing.
 #[inline(never)]
-fn go_on<S: Sink>(
-    queue: &impl Lender,
-    sink: &mut S,
-    mut turn: Turn,
-    mut first: Option<Run>,
-    mut outcome: Option<Result<usize>>,
-) -> Result<Hints> {
-    loop {
-        let (offered, outcome) = match (first, outcome.take()) {
-            (Some(Run::Memory(piece)), Some(outcome)) if outcome != Err(Errno::INTERRUPTED) => {
-                (piece.len(), outcome)
+pub fn flush<S: Sink>(q: &impl WithLocked, sink: &mut S, max_bytes: usize) -> Result<Hints> {
+    let mut state = FlushState::new(sink);
+    q.with_locked(|queue, pool| state.begin(queue, pool, max_bytes))?;
+    while let Some(offer) = state.offer {
+        let outcome = uninterrupted(|| state.make(offer));
+        q.with_locked(|queue, pool| state.account(queue, pool, outcome))?;
+    }
+    Ok(state.hints)
+}
+
+/// Begins a flush, and returns how many bytes it may send.
+pub(crate) fn begin(queue: &mut Queue, pool: &Pool, max_bytes: usize) -> Result<usize> {
+    let allowed = usize::try_from(queue.begin_flush(pool)?).unwrap_or(usize::MAX);
+    Ok(if max_bytes == 0 { allowed } else { allowed.min(max_bytes) })
+}
+
+impl<'a, S: Sink> FlushState<'a, S> {
+    #[inline(always)]
+    fn new(sink: &'a mut S) -> FlushState<'a, S> {
+        FlushState {
+            calls_before: sink.calls(),
+            sink,
+            budget: 0,
+            offer: None,
+            offered: 0,
+            hints: Hints::NONE,
+            flushed: Flushed::default(),
+            room: [const { MaybeUninit::uninit() }; MAX_IOVECS],
+        }
+    }
+
+    #[inline(always)]
+    fn begin(&mut self, queue: &mut Queue, pool: &Pool, max_bytes: usize) -> Result<()> {
+        self.budget = begin(queue, pool, max_bytes)?;
+        self.next(queue, pool);
+        Ok(())
+    }
+
+    /// Finds what to offer next. If there is nothing, the flush ends.
+    #[inline(always)]
+    fn next(&mut self, queue: &mut Queue, pool: &Pool) {
+        if self.budget == 0 {
+            return self.end(queue, pool);
+        }
+        let mut fill = Fill::new(&mut self.room, self.budget);
+        queue.each_extent(|extent| fill.add(extent));
+        (self.offered, self.offer) = match fill.file {
+            _ if fill.count > 0 => (fill.bytes, Some(Offer::Memory(fill.count))),
+            Some((fd, offset, len)) => {
+                let len = usize::try_from(len).unwrap_or(usize::MAX).min(self.budget);
+                (len, Some(Offer::File(fd, offset)))
             }
-            (None, _) => (0, Ok(0)),
-            _ if turn.budget == 0 => (0, Ok(0)),
-            (Some(Run::Memory(piece)), _) if piece.len() >= turn.budget => {
-                let piece = piece.first(turn.budget);
-                offer(piece.len(), || sink.write(&[piece]))
-            }
-            (Some(Run::Memory(_)), _) => write_many(queue, sink, turn.budget),
-            (Some(Run::File(fd, offset, len)), _) => {
-                let len = usize::try_from(len).unwrap_or(usize::MAX).min(turn.budget);
-                offer(len, || sink.send_file(fd, offset, len))
+            None => return self.end(queue, pool),
+        };
+    }
+
+    /// Makes the offer to the sink.
+    #[inline(always)]
+    fn make(&mut self, offer: Offer) -> Result<usize> {
+        // All calls but the last carry MSG_MORE, so that the kernel sends full segments.
+        let more = self.offered < self.budget;
+        match offer {
+            Offer::Memory(count) => self.sink.write(written(&self.room, count), more),
+            Offer::File(fd, offset) => self.sink.send_file(fd, offset, self.offered, more),
+        }
+    }
+
+    /// Accounts for what the sink took of the offer. Only what ends the connection is an error.
+    #[inline(always)]
+    fn account(&mut self, queue: &mut Queue, pool: &Pool, outcome: Result<usize>) -> Result<()> {
+        let taken = match outcome {
+            Ok(taken) => taken,
+            Err(errno) if errno.is_refusal() => 0,
+            Err(errno) => {
+                self.end(queue, pool);
+                queue.fail(pool, errno);
+                return Err(errno);
             }
         };
-        let calls = sink.calls() - turn.calls_before;
-        let ended = queue.lend(|queue, pool| {
-            let taken = match outcome {
-                Ok(taken) => taken,
-                Err(errno) if errno.is_refusal() => 0,
-                Err(errno) => {
-                    queue.end_flush(pool, calls, turn.shorts, false);
-                    queue.fail(pool, errno);
-                    return Some(Err(errno));
-                }
-            };
-            turn.hints |= queue.leave(pool, taken as u64);
-            turn.budget -= taken;
-            turn.shorts += u32::from(taken < offered);
-            // A file may be taken in parts for other reasons than a full socket (sendfile(2)).
-            let asks_on = taken == offered || taken > 0 && matches!(first, Some(Run::File(..)));
-            if asks_on && turn.budget > 0 {
-                first = queue.runs().next();
-                return None;
-            }
-            let is_over = turn.budget == 0 || outcome == Err(Errno::INTERRUPTED);
-            let remains = queue.available() > 0;
-            queue.end_flush(pool, calls, turn.shorts, remains && !is_over);
-            if remains {
-                turn.hints |= if is_over { Hints::MORE } else { Hints::BLOCKED };
-            }
-            Some(Ok(turn.hints))
-        });
-        if let Some(result) = ended {
-            return result;
+        self.hints |= queue.on_sent(pool, taken as u64);
+        self.flushed.sent += taken as u64;
+        self.budget -= taken;
+        if taken == self.offered {
+            self.next(queue, pool);
+            return Ok(());
+        }
+        self.flushed.short_writes += 1;
+        // sendfile(2) may send less for other reasons than a full socket, so it is asked again.
+        if taken > 0 && matches!(self.offer, Some(Offer::File(..))) {
+            self.next(queue, pool);
+            return Ok(());
+        }
+        self.flushed.is_blocked = outcome != Err(Errno::INTERRUPTED);
+        self.end(queue, pool);
+        Ok(())
+    }
+
+    fn end(&mut self, queue: &mut Queue, pool: &Pool) {
+        self.offer = None;
+        self.flushed.calls = self.sink.calls() - self.calls_before;
+        queue.end_flush(pool, self.flushed);
+        if queue.available() > 0 {
+            self.hints |= if self.flushed.is_blocked { Hints::BLOCKED } else { Hints::MORE };
         }
     }
 }
 
-/// Makes `attempt`, again when a signal came first. Returns how many bytes it `offered` as well.
-pub(crate) fn offer(
-    offered: usize,
-    mut attempt: impl FnMut() -> Result<usize>,
-) -> (usize, Result<usize>) {
-    let mut outcome = attempt();
-    let mut left = MAX_INTERRUPTS - 1;
-    while outcome == Err(Errno::INTERRUPTED) && left > 0 {
-        outcome = attempt();
+/// Makes `attempt`, and repeats it after EINTR.
+#[inline(always)]
+fn uninterrupted(mut attempt: impl FnMut() -> Result<usize>) -> Result<usize> {
+    let mut left = MAX_INTERRUPTS;
+    loop {
+        let outcome = attempt();
         left -= 1;
+        if outcome != Err(Errno::INTERRUPTED) || left == 0 {
+            return outcome;
+        }
     }
-    (offered, outcome)
 }
 
-/// Offers as many pieces as one call takes. Apart, because a flush that sends one piece, as most do,
-/// need not touch the four pages of stack that this takes.
-#[inline(never)]
-fn write_many<S: Sink>(queue: &impl Lender, sink: &mut S, budget: usize) -> (usize, Result<usize>) {
-    let mut room = [MaybeUninit::uninit(); MAX_PIECES];
-    let pieces = queue.lend(|queue, _| gather(&mut room, queue.pieces(), budget));
-    offer(pieces.iter().map(Piece::len).sum(), || sink.write(pieces))
+/// A flush. If another thread is flushing, that thread sends what is queued or gets MORE.
+fn flush_unless_busy<S: Sink>(q: &impl WithLocked, sink: &mut S) -> Result<()> {
+    match flush(q, sink, 0) {
+        Ok(_) | Err(Errno::BUSY) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Sends what is queued and then `iovecs`, directly from their memory if nothing is queued any more. What the
+/// sink refuses is appended as a copy, up to the high watermark. Returns how many bytes of `iovecs` were sent
+/// or copied. `single_writer`: no other thread can append meanwhile, so that what the sink refuses comes next
+/// in the stream.
+///
+/// AGAIN: none, because the high watermark is reached. Otherwise as for an append and a flush.
+pub fn send<S: Sink>(
+    q: &impl WithLocked,
+    sink: &mut S,
+    iovecs: IoVecs,
+    single_writer: bool,
+) -> Result<usize> {
+    if iovecs.total() == 0 {
+        return flush_unless_busy(q, sink).map(|()| 0);
+    }
+    let waits = q.with_locked(|queue, _| queue.admit(0).map(|()| queue.waiting() > 0))?;
+    if waits {
+        flush_unless_busy(q, sink)?;
+    }
+    if single_writer && q.with_locked(|queue, _| queue.begin_write_through())? {
+        return write_through(q, sink, iovecs);
+    }
+    let (kept, is_first) = q.with_locked(|queue, pool| {
+        let is_first = queue.available() == 0;
+        queue.append_up_to_high(pool, iovecs, 0).map(|kept| (kept, is_first))
+    })?;
+    if is_first {
+        flush_unless_busy(q, sink)?;
+    }
+    Ok(kept)
+}
+
+/// Offers `iovecs` to the sink, past an empty queue, and appends what it refuses.
+fn write_through<S: Sink>(q: &impl WithLocked, sink: &mut S, iovecs: IoVecs) -> Result<usize> {
+    let calls_before = sink.calls();
+    let offer = iovecs.first(IOV_MAX);
+    let outcome = uninterrupted(|| sink.write(offer.as_slice(), false));
+    let calls = sink.calls() - calls_before;
+    q.with_locked(|queue, pool| {
+        let taken = match outcome {
+            Ok(taken) => taken,
+            Err(errno) if errno.is_refusal() => 0,
+            Err(errno) => {
+                queue.end_flush(pool, Flushed { calls, ..Flushed::default() });
+                queue.fail(pool, errno);
+                return Err(errno);
+            }
+        };
+        let sent = taken as u64;
+        queue.on_write_through(sent);
+        let kept = queue.append_up_to_high(pool, iovecs, taken);
+        let is_short = taken < offer.total();
+        let is_blocked = is_short && outcome != Err(Errno::INTERRUPTED);
+        let short_writes = u32::from(is_short);
+        let flushed = Flushed { sent, calls, short_writes, is_blocked, wants_read: false };
+        queue.end_flush(pool, flushed);
+        match kept {
+            Ok(kept) => Ok(taken + kept),
+            Err(_) if taken > 0 => Ok(taken),
+            Err(errno) => Err(errno),
+        }
+    })
+}
+
+/// Passes the available extents to `take`, oldest first, until that takes less than all of one. Memory is
+/// passed while the queue is locked, a file while it is not. A flush has to be in progress, so that nothing
+/// is consumed meanwhile. Returns how many bytes were taken, or the error of `take`.
+pub(crate) fn peek_through(
+    q: &impl WithLocked,
+    mut take: impl FnMut(Extent) -> Result<u64>,
+) -> Result<u64> {
+    let (mut taken, mut seen) = (0, 0);
+    loop {
+        let (mut skip, mut found) = (seen, Ok(None));
+        q.with_locked(|queue, _| {
+            queue.each_extent(|extent| {
+                if skip > 0 {
+                    skip -= 1;
+                    return true;
+                }
+                seen += 1;
+                if matches!(extent, Extent::File(..)) {
+                    found = Ok(Some(extent));
+                    return false;
+                }
+                match take(extent) {
+                    Ok(now) => {
+                        taken += now;
+                        now == extent.len()
+                    }
+                    Err(errno) => {
+                        found = Err(errno);
+                        false
+                    }
+                }
+            });
+        });
+        let Some(file) = found? else { return Ok(taken) };
+        let now = take(file)?;
+        taken += now;
+        if now < file.len() {
+            return Ok(taken);
+        }
+    }
 }

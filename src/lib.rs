@@ -1,59 +1,70 @@
 //! sendq: the output half of a connection, for C and C++ servers.
 //!
-//! A host gives bytes to a queue; a flush hands them to a sink, in order, with as few system calls
-//! as possible. The C ABI in [`capi`] is the product; its manual is `include/sendq/sendq.h`. The
-//! rest is the house behind it, from the roof down (arrows run downward only):
+//! A host appends bytes to a queue. A flush hands them to a sink, in order, with as few system calls as
+//! possible. The C ABI in [`capi`] is the product; its manual is `include/sendq/sendq.h`. The modules, from
+//! the top down (each uses only those below it):
 //!
 //! ```text
-//!   capi/       every extern "C" function, one file per handle
-//!     boundary    NULL, panics, locks: what stands between C and the core
-//!     registry    the queues of a pool that others may look at
-//!   direct      sends past an empty queue what the caller has in hand
+//!   capi/       every extern "C" function, one file per handle or theme: a manual, and a call into the core
+//!     handle      the handles, and the one entrance of every call on a queue
+//!     boundary    NULL, panics, lengths, structs of other versions
+//!     registry    the list of a pool's queues
+//!   release     releases owners after a call, and keeps a queue alive meanwhile
 //!   records     a flush in contiguous records, for TLS
-//!   verify      compares what waits with what another path has sent
-//!   flush       moves bytes from a queue to a sink, under a budget
-//!     sink/       where bytes go: a socket, a host's function, a comparison; record gathers them
-//!     queue       what waits, in order: append, borrow, reserve, cork, peek, consume
-//!       pressure    watermarks and the hard cap; how fast bytes may leave, and how slowly
-//!       tally       what is counted
-//!       pool        which chunks are free, and the byte budget
+//!   verify      compares what is queued with what another path has sent
+//!   flush       moves bytes from a queue to a sink, or past an empty queue, under a budget
+//!     sink/       where bytes go: a socket, a host's function; gather and compare read them instead
+//!     queue       what is queued, and its limits: every verb once; queue/: append, consume, cork, end
+//!       policy      how much may be queued, how fast it may be sent; policy/: rate, minimum rate, cold fields
+//!       stream      the bytes in order: write, borrow, consume, cut, join
+//!       counters    what is counted
+//!       pool        memory and the byte budget that many queues share
 //!         clock       the time, as the pool's owner reads it
-//!         chunk       blocks of memory that the stream is written on, and chains of them
+//!         block       one block of memory that holds a part of a stream; block/chain: several
 //!           pages       where that memory comes from
-//!           segment     one run of bytes, and who must be told when it is gone
-//!         errno       the errors all of them speak
-//!   stats       the figures of a queue and of a pool, as structs and as JSON
-//!   log         what is worth a word, and to whom
+//!           slot        bytes that somebody else owns, and the owner to release
+//!           iovec       ranges of bytes
+//!         errno       the errors of all modules
+//!   stats       the statistics of a queue and of a pool, as structs and as JSON
+//!   log         how connections ended
 //! ```
+//!
+//! An append asks one question, [`queue::Queue::room`]: how many bytes may be copied without further checks.
+//! It is 0 when any check is needed. Everything else takes the general path: `capi::handle::enter`, a verb of
+//! [`queue::Queue`], and, if owners have to be released or a failure has to be logged, [`release::run`].
 //!
 //! The laws, each with a test that can fail (`tests/`):
 //!
-//! 1. The bytes that leave are the bytes appended, in order, each once.
+//! 1. The bytes that are sent are the bytes appended, in order, each once.
 //! 2. Exactly one release for every accepted borrowed piece.
 //! 3. All or nothing: no append is ever half taken.
-//! 4. No lost wake-up, no spin: if bytes wait, some hint told the host what will move them.
+//! 4. No lost wake-up, no spin: if bytes are queued, some hint told the host what will move them.
 //! 5. Bounded: memory per queue, memory per pool and work per call have limits that hold.
-//! 6. A drained queue holds no chunk, and after a burst memory goes back to the system.
-//! 7. Progress is measured in bytes sent, never in how much waits.
-//! 8. appended = sent + discarded + waiting, at any moment; budgets count what is pinned, too.
+//! 6. A drained queue holds no block, and after a burst memory returns to the system.
+//! 7. Progress is measured in bytes sent, never in queue size. An append does not read the clock.
+//! 8. appended = sent + discarded + queued, at any moment. Budgets count borrowed and shared memory, too.
 //!
-//! `unsafe` lives in `capi`, `sink`, `chunk` and `segment`, and nowhere else.
+//! `unsafe` is used in `capi`, `release`, `sink`, `clock`, `block`, `pages`, `slot` and `iovec`, and nowhere
+//! else.
 
 #![deny(unsafe_code)]
 
+pub mod block;
 pub mod capi;
-pub mod chunk;
 pub mod clock;
-pub mod direct;
+pub mod counters;
 pub mod errno;
 pub mod flush;
+pub mod iovec;
 pub mod log;
+mod pages;
+pub mod policy;
 pub mod pool;
-pub mod pressure;
 pub mod queue;
 pub mod records;
-pub mod segment;
+pub mod release;
 pub mod sink;
+pub mod slot;
 pub mod stats;
-pub mod tally;
+pub mod stream;
 pub mod verify;

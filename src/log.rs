@@ -1,9 +1,9 @@
-//! What is worth a word: how connections end. Nothing is logged per byte, or per call that goes well.
+//! Log records: how connections ended. Nothing is logged per byte, or per call that succeeds.
 
 use crate::errno::Errno;
 use crate::queue::Report;
 
-/// The key under which a record says which queue it is about: its address.
+/// The key of the address of the queue that a record is about.
 pub const QUEUE: &str = "queue";
 
 /// Logs how the connection of the queue at address `queue` ended.
@@ -14,22 +14,23 @@ pub fn report(queue: usize, report: &Report) {
     let Some(errno) = failure else {
         log::warn!(
             queue;
-            "given up while the peer did not read: {sent} bytes sent, {lost} not, \
-             none for {idle:.3} s"
+            "discarded while the peer did not read: {sent} bytes sent, {lost} lost, \
+             no progress for {idle:.3} s"
         );
         return;
     };
     let level = match errno {
-        // Peers come and go.
+        // A peer that disconnects is no fault.
         Errno::PIPE | Errno::RESET => log::Level::Info,
         Errno::NOT_RECOVERABLE => log::Level::Error,
         _ => log::Level::Warn,
     };
-    // By number: the system's words for it would need memory, which may be what there is none of.
+    // By number: strerror(3) may need memory, which may be what is missing.
     let error = -errno.negated();
     log::log!(
         level,
         queue;
-        "connection ended, errno {error}: {sent} bytes sent, {lost} not, none for {idle:.3} s"
+        "connection ended, errno {error}: {sent} bytes sent, {lost} lost, \
+         no progress for {idle:.3} s"
     );
 }

@@ -1,197 +1,246 @@
-//! A flush for a sink that takes one contiguous piece at a time, and wants it again when it was refused:
-//! TLS. What is small is gathered into full records; what is large is sent from where it lies.
+//! A flush for a sink that takes one contiguous range at a time and needs the same range again after it
+//! refused it: TLS. Small pieces are gathered into full records beside the queue. Large ones are offered from
+//! where they are.
 
 use crate::errno::{Errno, Result};
-use crate::flush::{Lender, begin};
+use crate::flush::{WithLocked, begin, peek_through};
+use crate::iovec::{Extent, IoVec};
+use crate::policy::Hints;
+use crate::policy::cold::Offered;
 use crate::pool::Pool;
-use crate::pressure::Hints;
-use crate::queue::Queue;
-use crate::segment::{Piece, Run};
+use crate::queue::{Flushed, Queue};
 use crate::sink::Sink;
-use crate::sink::record::Record;
+use crate::sink::gather::Gather;
 
-/// The most that is offered at once: the plaintext of a TLS record (RFC 8446, 5.1).
+/// The most bytes of one offer: the plaintext of a TLS record (RFC 8446, 5.1).
 pub const RECORD: usize = 16 * 1024;
 
-/// [`crate::flush::flush`], record by record. After a refusal, the same bytes at the same address are
-/// offered first by the next call, whatever its budget.
+/// The state of a flush.
+struct FlushState {
+    /// Bytes that it may still send.
+    budget: usize,
+    /// What the sink was offered last, or has to be offered again.
+    offered: Option<Offered>,
+    hints: Hints,
+    flushed: Flushed,
+}
+
+/// [`crate::flush::flush`], record by record. After a refusal, the next call offers the same bytes at the
+/// same address first, whatever its budget.
 ///
-/// Errors and hints as for a flush; WANT_READ, which the sink asked for, in place of BLOCKED. CANCELED:
-/// the sink has freed the queue.
+/// Errors and hints as for a flush; WANT_READ in place of BLOCKED if the sink asked for it. CANCELED: the
+/// sink has freed the queue. NO_MEMORY: none for a record, and nothing was sent.
 pub fn flush_records<S: Sink>(
-    queue: &impl Lender,
+    q: &impl WithLocked,
     sink: &mut S,
     max_bytes: usize,
 ) -> Result<Hints> {
-    let (mut budget, _) = queue.lend(|queue, pool| {
-        queue.may_refuse()?;
-        begin(queue, pool, max_bytes)
+    let mut state = q.with_locked(|queue, pool| {
+        queue.may_offer()?;
+        let budget = begin(queue, pool, max_bytes)?;
+        let offered = queue.take_offered();
+        Ok(FlushState { budget, offered, hints: Hints::NONE, flushed: Flushed::default() })
     })?;
     let calls_before = sink.calls();
-    let (mut hints, mut shorts, mut rest) = (Hints::NONE, 0, 0);
+    // What was refused is offered again in full.
+    let mut again = state.offered.as_ref().map_or(0, |offered| offered.len);
     loop {
-        let piece = match next(queue, budget, rest) {
-            Ok(piece) => piece,
-            // What left before counts; the next call meets the error again.
-            Err(errno) if errno.is_transient() && sink.calls() > calls_before => {
-                let calls = sink.calls() - calls_before;
-                queue.lend(|queue, pool| queue.end_flush(pool, calls, shorts, false));
-                return Ok(hints | Hints::MORE);
-            }
-            Err(errno) => return queue.lend(|queue, pool| give_up(queue, pool, errno)),
+        let iovec = match state.next(q, again) {
+            Ok(Some(iovec)) => iovec,
+            Ok(None) => return q.with_locked(|queue, pool| Ok(state.end(queue, pool))),
+            Err(errno) => return q.with_locked(|queue, pool| state.give_up(queue, pool, errno)),
         };
-        let (offered, outcome) = match piece {
-            // Once, whatever interrupts it: it may have freed the queue, and with that the piece.
-            Some(piece) => (piece.len(), sink.write(&[piece])),
-            None => (0, Ok(0)),
-        };
-        let calls = sink.calls() - calls_before;
-        let ended = queue.lend(|queue, pool| {
-            if !queue.is_flushing() {
-                return Some(Err(Errno::CANCELED));
+        again = 0;
+        // Not repeated after EINTR: the host's function may have freed the queue, and with it the bytes.
+        let outcome = sink.write(&[iovec], false);
+        state.flushed.calls = sink.calls() - calls_before;
+        let goes_on =
+            q.with_locked(|queue, pool| state.account(queue, pool, iovec.len(), outcome))?;
+        if !goes_on {
+            return Ok(state.hints);
+        }
+    }
+}
+
+/// What to offer next.
+enum Next {
+    Nothing,
+    IoVec(IoVec),
+    /// This many bytes have to be gathered first.
+    Gather(usize),
+}
+
+impl FlushState {
+    /// Finds what to offer next: `again` bytes that were refused; or else the rest of the last offer; or else
+    /// a new record. The latter two are limited by the budget. The rest of a record is not gathered into a
+    /// new one: with a sink that takes little at a time, every byte would be copied again and again.
+    fn next(&mut self, q: &impl WithLocked, again: usize) -> Result<Option<IoVec>> {
+        let most = if again > 0 { again } else { self.budget };
+        let next = q.with_locked(|queue, _| match &self.offered {
+            Some(Offered { len, copy: Some((block, offset)) }) => {
+                Next::IoVec(block.written(*offset, most.min(*len)))
             }
-            let refused = match outcome {
-                Ok(taken) => {
-                    hints |= queue.leave(pool, taken as u64);
-                    budget = budget.saturating_sub(taken);
-                    shorts += u32::from(taken < offered);
-                    rest = offered - taken;
-                    None
-                }
-                Err(errno) if errno.is_refusal() => Some(errno),
-                Err(errno) => {
-                    queue.end_flush(pool, calls, shorts, false);
-                    return Some(fail(queue, pool, errno));
-                }
-            };
-            if refused.is_none() && offered > 0 && budget > 0 && queue.available() > 0 {
-                return None;
-            }
-            let remains = queue.available() > 0;
-            shorts += u32::from(refused.is_some());
-            queue.end_flush(pool, calls, shorts, refused.is_some());
-            if refused.is_some() {
-                queue.refused(offered);
-            }
-            hints |= match refused {
-                Some(Errno::WANT_READ) => Hints::WANT_READ,
-                Some(Errno::INTERRUPTED) => Hints::MORE,
-                Some(_) => Hints::BLOCKED,
-                None => Hints::MORE.when(remains),
-            };
-            Some(Ok(hints))
+            Some(Offered { len, copy: None }) => offer_in_place(queue, most.min(*len)),
+            None => offer_in_place(queue, most.min(RECORD)),
         });
-        if let Some(result) = ended {
-            return result;
-        }
-    }
-}
-
-/// Without memory for a record, nothing is lost; a file that cannot be read is the end.
-fn give_up(queue: &mut Queue, pool: &Pool, errno: Errno) -> Result<Hints> {
-    queue.end_flush(pool, 0, 0, false);
-    if errno.is_transient() { Err(errno) } else { fail(queue, pool, errno) }
-}
-
-fn fail(queue: &mut Queue, pool: &Pool, errno: Errno) -> Result<Hints> {
-    queue.fail(pool, errno);
-    Err(errno)
-}
-
-/// What is to be offered next: what was refused; or the `rest` of what was offered last, or else at most a
-/// record, and not above `budget`. The rest is not gathered anew, or all that follows it would be copied,
-/// again and again, for a sink that takes little at a time.
-fn next(queue: &impl Lender, budget: usize, rest: usize) -> Result<Option<Piece>> {
-    enum Next {
-        Offer(Option<Piece>),
-        Gather(usize),
-    }
-    let next = queue.lend(|queue, _| {
-        let Some(first) = queue.runs().next() else { return Next::Offer(None) };
-        let refused = queue.last_refused();
-        let available = usize::try_from(queue.available()).unwrap_or(usize::MAX);
-        let want = match (refused, rest) {
-            (0, 0) => RECORD.min(budget).min(available),
-            (0, rest) => rest.min(budget),
-            (refused, _) => refused,
+        let iovec = match next {
+            Next::Nothing => return Ok(None),
+            Next::IoVec(iovec) if iovec.len() == 0 => return Ok(None),
+            Next::IoVec(iovec) => iovec,
+            Next::Gather(len) => return self.gather(q, len).map(Some),
         };
-        match first {
-            Run::Memory(piece) if piece.len() >= want || refused > 0 => {
-                Next::Offer((want > 0).then(|| piece.first(want)))
-            }
-            _ if want == 0 => Next::Offer(None),
-            _ => Next::Gather(want.min(before_large(queue, available))),
+        match &mut self.offered {
+            // A budget may have cut an offer that was longer. What is refused now is offered again as it is
+            // now.
+            Some(offered) => offered.len = iovec.len(),
+            None => self.offered = Some(Offered { len: iovec.len(), copy: None }),
         }
-    });
-    match next {
-        Next::Offer(piece) => Ok(piece),
-        Next::Gather(want) => gather_front(queue, want),
+        Ok(Some(iovec))
+    }
+
+    /// Copies the first `len` bytes to contiguous memory. Without memory for that, the first extent is
+    /// offered instead, unless it is a file.
+    fn gather(&mut self, q: &impl WithLocked, len: usize) -> Result<IoVec> {
+        let mut block = match q.with_locked(|_, pool| pool.take_record(len)) {
+            Ok(block) => block,
+            Err(errno) => {
+                return q.with_locked(|queue, _| match queue.first_extent() {
+                    Some(Extent::Memory(iovec)) => {
+                        let iovec = iovec.first(len);
+                        self.offered = Some(Offered { len: iovec.len(), copy: None });
+                        Ok(iovec)
+                    }
+                    _ => Err(errno),
+                });
+            }
+        };
+        let mut record = Gather::new(&mut block.memory()[..len]);
+        let gathered = peek_through(q, |extent| record.take(extent));
+        let iovec = block.written(0, len);
+        self.offered = Some(Offered { len, copy: Some((block, 0)) });
+        gathered.map(|_| iovec)
+    }
+
+    /// Accounts for what the sink took of the `offered` bytes. Returns whether to offer more. Only what ends
+    /// the connection is an error.
+    fn account(
+        &mut self,
+        queue: &mut Queue,
+        pool: &Pool,
+        offered: usize,
+        outcome: Result<usize>,
+    ) -> Result<bool> {
+        if !queue.is_flushing() {
+            self.forget(pool);
+            return Err(Errno::CANCELED);
+        }
+        let taken = match outcome {
+            Ok(taken) => taken,
+            Err(errno) if errno.is_refusal() => {
+                self.flushed.short_writes += 1;
+                self.refuse(queue, pool, errno);
+                return Ok(false);
+            }
+            Err(errno) => return self.fail(queue, pool, errno).map(|_| false),
+        };
+        self.hints |= queue.on_sent(pool, taken as u64);
+        self.flushed.sent += taken as u64;
+        self.budget = self.budget.saturating_sub(taken);
+        self.flushed.short_writes += u32::from(taken < offered);
+        self.advance(pool, taken);
+        if self.budget == 0 || queue.available() == 0 {
+            self.end(queue, pool);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// The first `taken` bytes of the offer were sent.
+    fn advance(&mut self, pool: &Pool, taken: usize) {
+        let Some(offered) = &mut self.offered else { return };
+        offered.len -= taken;
+        if let Some((_, offset)) = &mut offered.copy {
+            *offset += taken;
+        }
+        if offered.len == 0 {
+            self.forget(pool);
+        }
+    }
+
+    fn forget(&mut self, pool: &Pool) {
+        if let Some((block, _)) = self.offered.take().and_then(|offered| offered.copy) {
+            pool.give(block);
+        }
+    }
+
+    fn end(&mut self, queue: &mut Queue, pool: &Pool) -> Hints {
+        self.forget(pool);
+        queue.end_flush(pool, self.flushed);
+        self.hints |= Hints::MORE.when(queue.available() > 0);
+        self.hints
+    }
+
+    /// The sink takes nothing now, and will be offered the same bytes again.
+    fn refuse(&mut self, queue: &mut Queue, pool: &Pool, errno: Errno) {
+        self.flushed.is_blocked = errno != Errno::INTERRUPTED;
+        self.flushed.wants_read = errno == Errno::WANT_READ;
+        if let Some(offered) = self.offered.take() {
+            queue.set_offered(offered);
+        }
+        queue.end_flush(pool, self.flushed);
+        self.hints |= match errno {
+            Errno::WANT_READ => Hints::WANT_READ,
+            Errno::INTERRUPTED => Hints::MORE,
+            _ => Hints::BLOCKED,
+        };
+    }
+
+    /// The next offer could not be made. Without memory for a record, the flush ends: what was sent counts,
+    /// and the next call meets the error again. A file that cannot be read ends the connection.
+    fn give_up(&mut self, queue: &mut Queue, pool: &Pool, errno: Errno) -> Result<Hints> {
+        if !errno.is_transient() {
+            return self.fail(queue, pool, errno);
+        }
+        let hints = self.end(queue, pool);
+        if self.flushed.calls > 0 { Ok(hints) } else { Err(errno) }
+    }
+
+    fn fail(&mut self, queue: &mut Queue, pool: &Pool, errno: Errno) -> Result<Hints> {
+        self.forget(pool);
+        queue.end_flush(pool, self.flushed);
+        queue.fail(pool, errno);
+        Err(errno)
     }
 }
 
-/// How many bytes stand before a piece that fills a record, if that can be sent from where it lies, and no
-/// record more is needed than for all that is `available` without a gap. Otherwise no limit.
+/// The first `most` queued bytes from where they are, or how many of them to gather because they are
+/// scattered or in a file.
+fn offer_in_place(queue: &Queue, most: usize) -> Next {
+    let available = usize::try_from(queue.available()).unwrap_or(usize::MAX);
+    let want = most.min(available);
+    match queue.first_extent() {
+        None => Next::Nothing,
+        _ if want == 0 => Next::Nothing,
+        Some(Extent::Memory(iovec)) if iovec.len() >= want => Next::IoVec(iovec.first(want)),
+        Some(_) => Next::Gather(want.min(before_large(queue, available))),
+    }
+}
+
+/// How many bytes precede an extent that fills a record by itself, if it costs no record more to send these
+/// bytes separately. Otherwise no limit.
 fn before_large(queue: &Queue, available: usize) -> usize {
-    let mut before = 0;
-    for run in queue.runs() {
-        let len = usize::try_from(run.len()).unwrap_or(usize::MAX);
-        if matches!(run, Run::Memory(_)) && len >= RECORD {
+    let (mut before, mut limit) = (0_usize, usize::MAX);
+    queue.each_extent(|extent| {
+        let len = usize::try_from(extent.len()).unwrap_or(usize::MAX);
+        if matches!(extent, Extent::Memory(_)) && len >= RECORD {
             let apart = 1 + (available - before).div_ceil(RECORD);
-            return if apart > available.div_ceil(RECORD) { usize::MAX } else { before };
+            if apart <= available.div_ceil(RECORD) {
+                limit = before;
+            }
+            return false;
         }
         before = before.saturating_add(len);
-        if before >= RECORD {
-            break;
-        }
-    }
-    usize::MAX
-}
-
-/// Copies the first `want` bytes to where they are contiguous. Without memory for that, the first piece will
-/// do, unless that is a file.
-fn gather_front(queue: &impl Lender, want: usize) -> Result<Option<Piece>> {
-    let mut chunk = match queue.lend(|_, pool| pool.take_contiguous(want)) {
-        Ok(chunk) => chunk,
-        Err(errno) => {
-            return match queue.lend(|queue, _| queue.runs().next()) {
-                Some(Run::Memory(piece)) => Ok(Some(piece.first(want))),
-                _ => Err(errno),
-            };
-        }
-    };
-    let gathered = gather(queue, Record::new(&mut chunk.room()[..want]));
-    queue.lend(|queue, pool| match gathered {
-        Ok(()) => Ok(Some(queue.replace_front(pool, chunk, want))),
-        Err(errno) => {
-            pool.give(chunk);
-            Err(errno)
-        }
-    })
-}
-
-/// Fills `record` with the first bytes; there are as many.
-///
-/// Errors as for [`Record::read`].
-fn gather(queue: &impl Lender, mut record: Record) -> Result<()> {
-    let mut seen = 0;
-    while !record.is_full() {
-        // What is in memory is copied within one loan; a file is read outside of it. What waits stays
-        // where it is until the flush is over.
-        let file = queue.lend(|queue, _| {
-            queue.runs().skip(seen).find_map(|run| {
-                seen += 1;
-                match run {
-                    Run::Memory(piece) => {
-                        record.copy(piece);
-                        record.is_full().then_some(None)
-                    }
-                    Run::File(fd, offset, len) => Some(Some((fd, offset, len))),
-                }
-            })
-        });
-        if let Some((fd, offset, len)) = file.expect("as many bytes wait") {
-            record.read(fd, offset, len)?;
-        }
-    }
-    Ok(())
+        before < RECORD
+    });
+    limit
 }

@@ -1,114 +1,110 @@
-//! The figures of a queue and of a pool: as C structs, and a queue's as JSON.
+//! The statistics of a queue and of a pool as C structs, and those of a queue as JSON.
 
+use crate::block::MemoryUsage;
 use crate::queue::Queue;
-use crate::sink::socket::Facts;
-use crate::tally::Count;
+use crate::sink::socket_info::SocketInfo;
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
 
-/// The figures of one queue: bytes, counts, and nanoseconds. At any moment copied + borrowed + shared +
-/// file = sent + discarded + waiting.
+/// The statistics of one queue: bytes, counts, and nanoseconds. Totals are since the queue was made. At any
+/// moment copied + borrowed + shared + file = sent + discarded + waiting.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
-    /// Bytes appended by copying, ever. What is spliced counts as what it is.
+    /// Bytes appended by copying, in total. Spliced bytes count as what they were in the other queue.
     pub copied: u64,
-    /// Bytes appended by sendq_append_ref without being copied, ever.
+    /// Bytes appended by sendq_append_ref without being copied, in total.
     pub borrowed: u64,
-    /// Bytes appended by sendq_append_buf, ever.
+    /// Bytes appended by sendq_append_buf, in total.
     pub shared: u64,
-    /// Bytes appended by sendq_append_file, ever.
+    /// Bytes appended by sendq_append_file, in total.
     pub file: u64,
-    /// Bytes that left, ever.
+    /// Bytes sent, in total.
     pub sent: u64,
-    /// Bytes that were dropped: discarded, rolled back, lost with the connection.
+    /// Bytes discarded, rolled back, or lost with the connection, in total.
     pub discarded: u64,
-    /// Bytes that wait now.
+    /// Bytes queued now.
     pub waiting: u64,
-    /// Memory of others that the queue keeps them from, borrowed and shared: whole pieces, until their
-    /// owners have been told.
+    /// Borrowed and shared memory that the queue refers to: whole pieces, until their owners are released.
     pub pinned: u64,
-    /// Memory of the pool that the queue holds.
+    /// Blocks of the pool that the queue holds, in bytes.
     pub allocated: u64,
-    /// The most bytes that ever waited.
+    /// The most bytes that were queued at one time.
     pub peak_waiting: u64,
     /// Flushes that had something to send.
     pub flushes: u64,
-    /// System calls by which they sent.
+    /// System calls of these flushes, including those that only prepare one that sends.
     pub system_calls: u64,
-    /// System calls that took less than they were given.
+    /// System calls that took fewer bytes than they were given.
     pub short_writes: u64,
     /// How often the socket became full.
     pub blocked: u64,
-    /// For how long it was, in all.
+    /// For how long it was full, in total.
     pub blocked_ns: u64,
-    /// The pool's clock when bytes last left and others stayed, or when the first of those that wait
-    /// came.
+    /// The time, by the pool's clock, when bytes were last sent and others stayed queued. Before that, the
+    /// time of the first flush or call of sendq_stalled_ns or sendq_stats that found queued bytes. 0: neither
+    /// has happened.
     pub last_progress_ns: u64,
-    /// sendq_stalled_ns.
+    /// The result of sendq_stalled_ns.
     pub stalled_ns: u64,
-    /// Bytes that the peer's side has acknowledged: what left, without what is in the send buffer of
-    /// the socket of the last flush (SIOCOUTQ, tcp(7)). True as long as that is open, and all that left went
-    /// there: not after a splice. 0 where it cannot be told.
-    pub acked: u64,
 }
 
-/// The figures of a pool, in bytes. Those of its queues are sums over those that sendq_pool_heaviest
-/// looks at.
+/// The statistics of a pool. Sizes are in bytes. blocked and waiting do not count the queues that
+/// sendq_pool_heaviest leaves out because of their threads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PoolStats {
     /// How many queues there are.
     pub queues: u64,
-    /// How many of them found their socket full, and wait for it.
+    /// How many of them have found their socket full, and wait for it.
     pub blocked: u64,
-    /// What waits in all of them.
+    /// Bytes queued in all of them.
     pub waiting: u64,
-    /// The budget; 0: none.
+    /// The budget. 0: none.
     pub max: u64,
-    /// Chunks that queues hold.
+    /// Blocks that queues hold.
     pub used: u64,
-    /// Chunks that are kept for the next append.
+    /// Blocks that are cached for the next append.
     pub free: u64,
-    /// Borrowed memory, until its owners are told.
+    /// Borrowed memory, until its owners are released.
     pub pinned: u64,
-    /// Shared payloads that were made with this pool and live.
+    /// Shared buffers that were made with this pool and are not freed yet.
     pub shared: u64,
-    /// The most that used, free, pinned and shared ever were together.
+    /// The highest sum of used, free, pinned and shared.
     pub peak: u64,
 }
 
 impl Stats {
-    /// Those of `queue` at the time `now`; what only the socket knows is left out.
-    pub fn of(queue: &Queue, now: u64) -> Stats {
-        let census = queue.census();
-        let (borrowed, shared) = (queue.count(Count::Borrowed), queue.count(Count::Shared));
-        let (file, discarded) = (queue.count(Count::File), queue.count(Count::Discarded));
-        let appended = queue.sent() + discarded + queue.waiting();
+    /// The statistics of `queue` at the time `now`.
+    pub fn of(queue: &mut Queue, now: u64) -> Stats {
+        let stalled_ns = queue.stalled_ns(now);
+        let (counters, policy) = (queue.counters(), queue.policy());
+        let MemoryUsage { allocated, borrowed: pinned, shared: pinned_shared, .. } =
+            queue.memory_usage(|_| 1);
+        let [borrowed, shared, file] = counters.appended;
+        let appended = counters.sent + counters.discarded + queue.waiting();
         Stats {
-            // What saturated for want of memory is not held against what was copied.
-            copied: appended.saturating_sub(borrowed + shared + file),
+            copied: appended - borrowed - shared - file,
             borrowed,
             shared,
             file,
-            sent: queue.sent(),
-            discarded,
+            sent: counters.sent,
+            discarded: counters.discarded,
             waiting: queue.waiting(),
-            pinned: census.borrowed + census.shared,
-            allocated: census.allocated,
-            peak_waiting: queue.count(Count::Peak),
-            flushes: queue.count(Count::Flushes),
-            system_calls: queue.count(Count::Calls),
-            short_writes: queue.count(Count::Shorts),
-            blocked: queue.count(Count::Blocked),
-            blocked_ns: queue.blocked_ns(now),
-            last_progress_ns: queue.progress(),
-            stalled_ns: queue.stalled_ns(now),
-            acked: 0,
+            pinned: pinned + pinned_shared,
+            allocated,
+            peak_waiting: counters.peak,
+            flushes: counters.flushes,
+            system_calls: counters.calls,
+            short_writes: counters.short_writes,
+            blocked: counters.blocked,
+            blocked_ns: policy.blocked_ns(now),
+            last_progress_ns: policy.progress(),
+            stalled_ns,
         }
     }
 
-    fn fields(&self) -> [(&'static str, u64); 18] {
+    fn fields(&self) -> [(&'static str, u64); 17] {
         [
             ("copied", self.copied),
             ("borrowed", self.borrowed),
@@ -127,25 +123,25 @@ impl Stats {
             ("blocked_ns", self.blocked_ns),
             ("last_progress_ns", self.last_progress_ns),
             ("stalled_ns", self.stalled_ns),
-            ("acked", self.acked),
         ]
     }
 
     /// Writes one flat JSON object into `room`, as much of it as fits before a NUL, and returns how
     /// long all of it is.
-    pub fn write_json(&self, error: i32, facts: &Facts, room: &mut [MaybeUninit<u8>]) -> usize {
+    pub fn write_json(&self, error: i32, info: &SocketInfo, room: &mut [MaybeUninit<u8>]) -> usize {
         let mut text = Text::new(room);
         // Text takes whatever is written to it.
-        let _ = self.write_fields(error, facts, &mut text);
+        let _ = self.write_fields(error, info, &mut text);
         text.finish()
     }
 
-    fn write_fields(&self, error: i32, facts: &Facts, to: &mut Text) -> fmt::Result {
+    fn write_fields(&self, error: i32, info: &SocketInfo, to: &mut Text) -> fmt::Result {
         write!(to, "{{\"error\":{error}")?;
         for (name, value) in self.fields() {
             write!(to, ",\"{name}\":{value}")?;
         }
-        for (name, value) in facts.fields() {
+        let acked = info.outq.map(|outq| ("acked", Some(self.sent.saturating_sub(outq))));
+        for (name, value) in info.fields().into_iter().chain(acked) {
             if let Some(value) = value {
                 write!(to, ",\"{name}\":{value}")?;
             }
@@ -154,19 +150,19 @@ impl Stats {
     }
 }
 
-/// Text for a C buffer: counted to its end, kept as far as there is room for it and a NUL.
+/// Text for a C buffer: its length is counted to the end, and as much is written as fits before a NUL.
 pub struct Text<'a> {
     room: &'a mut [MaybeUninit<u8>],
     length: usize,
 }
 
 impl<'a> Text<'a> {
-    /// Nothing yet.
+    /// An empty text in `room`.
     pub fn new(room: &'a mut [MaybeUninit<u8>]) -> Text<'a> {
         Text { room, length: 0 }
     }
 
-    /// Ends it with a NUL, if there is any room at all. Returns how long it would be without it.
+    /// Ends it with a NUL, if `room` is not empty. Returns its full length without the NUL.
     pub fn finish(self) -> usize {
         let last = self.room.len().saturating_sub(1);
         if let Some(end) = self.room.get_mut(self.length.min(last)) {

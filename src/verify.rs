@@ -1,62 +1,41 @@
-//! Shadow mode: were these the next bytes?
+//! Shadow mode: compares what another path has sent with what is queued.
 
 use crate::errno::Result;
-use crate::flush::Lender;
-use crate::pressure::Hints;
-use crate::segment::{Parts, Run};
+use crate::flush::{WithLocked, peek_through};
+use crate::iovec::IoVecs;
+use crate::policy::Hints;
+use crate::queue::Flushed;
 use crate::sink::compare::expect;
 
-/// What a comparison found.
+/// The result of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// They were the next bytes, and have left.
+    /// The bytes were the next ones, and are consumed.
     Same(Hints),
-    /// They were not, from this offset in the stream on. Nothing has left.
+    /// They differ from this offset in the stream on. Nothing is consumed.
     DiffersAt(u64),
 }
 
-/// Compares the first `bytes` of `parts`, which have as many, with what waits.
+/// Compares the first `bytes` of `iovecs`, which hold at least that many, with what is queued.
 ///
-/// BUSY: a flush is under way. A failed queue gives its error; a file, its own.
-pub fn verify(queue: &impl Lender, parts: Parts, bytes: usize) -> Result<Verdict> {
-    // What waits stays where it is meanwhile, whatever others append.
-    queue.lend(|queue, pool| queue.begin_flush(pool))?;
-    let same = count_same(queue, parts, bytes);
-    queue.lend(|queue, pool| {
-        queue.end_flush(pool, 0, 0, false);
-        let same = same?;
-        if same < bytes as u64 {
-            return Ok(Verdict::DiffersAt(queue.sent() + same));
+/// BUSY: a flush is in progress. A failed queue returns its error; a file that cannot be read, its own.
+pub fn verify(q: &impl WithLocked, iovecs: IoVecs, bytes: usize) -> Result<Verdict> {
+    // As during a flush, so that nothing is consumed meanwhile. Appends do not move what is compared.
+    q.with_locked(|queue, pool| queue.begin_flush(pool))?;
+    let mut expected = expect(iovecs, bytes);
+    let same = peek_through(q, |extent| expected.take(extent));
+    q.with_locked(|queue, pool| {
+        let is_same = same == Ok(bytes as u64);
+        let sent = if is_same { bytes as u64 } else { 0 };
+        // No sink was asked: one that was full stays so.
+        let (is_blocked, wants_read) = (queue.policy().is_blocked(), queue.policy().wants_read());
+        let is_blocked = is_blocked && sent == 0;
+        let hints = queue.on_sent(pool, sent);
+        let flushed = Flushed { sent, is_blocked, wants_read, ..Flushed::default() };
+        queue.end_flush(pool, flushed);
+        match same? {
+            _ if is_same => Ok(Verdict::Same(hints)),
+            same => Ok(Verdict::DiffersAt(queue.sent() + same)),
         }
-        Ok(Verdict::Same(queue.leave(pool, same)))
     })
-}
-
-/// How many of the first `bytes` are the same.
-fn count_same(queue: &impl Lender, parts: Parts, bytes: usize) -> Result<u64> {
-    let (mut same, mut seen) = (0, 0);
-    let mut expected = expect(parts, bytes);
-    loop {
-        // What is in memory is looked at within one loan; a file is read outside of it.
-        let file = queue.lend(|queue, _| {
-            for run in queue.runs().skip(seen) {
-                seen += 1;
-                if matches!(run, Run::File(..)) {
-                    return Ok(Some(run));
-                }
-                let taken = expected.take(run)?;
-                same += taken;
-                if taken < run.len() {
-                    break;
-                }
-            }
-            Ok(None)
-        })?;
-        let Some(run) = file else { return Ok(same) };
-        let taken = expected.take(run)?;
-        same += taken;
-        if taken < run.len() {
-            return Ok(same);
-        }
-    }
 }

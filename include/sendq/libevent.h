@@ -1,13 +1,13 @@
 /* sendq in a libevent host (2.1 or later), in C11 or C++17: a queue that flushes itself, with the
- * verbs of a bufferevent's output half. Header-only: sendq itself does not link libevent.
+ * functions of a bufferevent's output half. Header-only: sendq itself does not link libevent.
  *
  *     sendq_bev_t *b;
  *     sendq_bev_new(base, fd, 0, NULL, NULL, &b);
  *     sendq_bev_setcb(b, on_drained, on_end, connection);
- *     sendq_bev_write(b, "hello\n", 6);                  leaves in this turn of the loop
+ *     sendq_bev_write(b, "hello\n", 6);                  is sent in this turn of the loop
  *
- * From bufferevents. Reading stays with the host: in an event of its own, or in the bufferevent
- * that it has, of which only the output is left unused.
+ * From bufferevents. The host still reads itself, by an event of its own or by its bufferevent,
+ * whose output half is then not used.
  *
  *     bufferevent_socket_new                       sendq_bev_new, sendq_bev_attach
  *     bufferevent_setcb(bev, r, w, e, arg)         sendq_bev_setcb(b, w, e, arg)
@@ -21,29 +21,31 @@
  *     bufferevent_enable, bufferevent_disable      sendq_bev_enable, sendq_bev_disable
  *     bufferevent_set_max_single_write             sendq_bev_set_max_single_write
  *     bufferevent_priority_set, bufferevent_getfd  sendq_bev_priority_set, sendq_bev_getfd
- *     bufferevent_free                             sendq_bev_free: discards what waits, as there
+ *     bufferevent_free                             sendq_bev_free: discards what is queued, too
  *     free in the write callback, once drained     sendq_bev_close, and free in the event callback
  *     bufferevent_set_timeouts(bev, r, w)          sendq_bev_set_timeout(b, w)
  *
- * When it flushes. The first byte that waits activates an event, so that the flush comes after the
- * callbacks that are active in this turn of the loop: whatever they write leaves with one send(2),
- * and nothing is armed. EV_WRITE is armed only while the socket is full. A connection with more to
- * send than the budget of one flush, or whose write callback writes again, comes back in the next
- * turn, behind the others. A rate (sendq_set_rate) and a deadline (sendq_bev_close) arm a timer. So
- * if bytes wait, something is armed, unless writing is disabled, or they are corked.
+ * When it flushes. The first byte that is queued activates an event. So the flush runs after the
+ * other callbacks that are active in this turn of the loop, and whatever they write is sent by one
+ * send(2). EV_WRITE is armed only while the socket is full. A connection that has more to send than
+ * the budget of one flush, or whose write callback writes again, is flushed again in the next turn,
+ * after the others. A rate (sendq_set_rate) and a deadline (sendq_bev_close) arm a timer. So, if
+ * bytes are queued, some event is armed or active, unless writing is disabled or the bytes are
+ * corked.
  *
- * Callbacks come from the event loop only, never from inside a call, and may do anything,
- * sendq_bev_free included, but throw. So may the release of a reference, but for freeing b from
- * inside the very sendq_bev_write_reference that it was given to.
+ * Callbacks. writecb and eventcb run from the event loop only, never from inside a call of this
+ * header. They may call anything, including sendq_bev_free, and must not throw. The same holds for
+ * release callbacks, except that they run inside calls, and that one which runs inside its own
+ * sendq_bev_write_reference must not free b.
  *
- * Threads. All calls on b belong to the thread that runs the loop, or to any while none does; but
- * with a queue that is SENDQ_THREADSAFE and a base made after evthread_use_pthreads(3), any thread
- * may call sendq_bev_write, sendq_bev_write_reference, sendq_bev_write_buffer, sendq_bev_printf,
- * sendq_bev_wake, sendq_bev_get_queue and sendq_bev_get_length, as long as b lives: the host sees
- * to that.
+ * Threads. All calls on b must come from the thread that runs the loop; while no thread runs it,
+ * from any one thread. If the queue is SENDQ_THREADSAFE and the base was made after
+ * evthread_use_pthreads(3), any thread may call sendq_bev_write, sendq_bev_write_reference,
+ * sendq_bev_write_buffer, sendq_bev_printf, sendq_bev_wake, sendq_bev_get_queue and
+ * sendq_bev_get_length. The host has to make sure that b is not freed meanwhile.
  *
- * Results are those of sendq.h: negative is -errno; 0 or hints. The hint SENDQ_WAKE is seen to here
- * and never returned. NULL gives -EINVAL. */
+ * Results are those of sendq.h: a negative errno, or hints. This header handles the hint
+ * SENDQ_WAKE and never returns it. A NULL b gives -EINVAL. */
 #ifndef SENDQ_LIBEVENT_H
 #define SENDQ_LIBEVENT_H
 
@@ -70,7 +72,7 @@ extern "C" {
 #define SENDQ_BEV_PRINTF_
 #endif
 
-/** What one flush sends at most, by default. */
+/** The default of the most bytes that one flush sends. */
 #define SENDQ_BEV_MAX_SINGLE_WRITE ((size_t)1 << 20)
 
 /** The output half of a connection in an event loop. */
@@ -82,39 +84,39 @@ typedef void (*sendq_bev_data_cb)(sendq_bev_t* b, void* arg);
 /** As bufferevent_event_cb: see sendq_bev_setcb. */
 typedef void (*sendq_bev_event_cb)(sendq_bev_t* b, short what, void* arg);
 
-/** Its fields are private. Both events lie behind it, in the same allocation: only libevent knows
- * their size. */
+/** The fields are private. Both events are in the same allocation, behind this struct, because
+ * only libevent knows their size. */
 struct sendq_bev_t {
-    sendq_t* q;         /* NULL: freed, and the outermost call frees the rest */
-    struct event* turn; /* flushes: activated to do it in this turn of the loop, added for later */
-    struct event* socket; /* waits for what `armed` says, and activates `turn` */
+    sendq_t* q;           /* NULL: freed; the outermost call frees the rest */
+    struct event* turn;   /* flushes: active for this turn of the loop, or added as a timer */
+    struct event* socket; /* added for the events in `armed`; activates `turn` */
     sendq_bev_data_cb writecb;
     sendq_bev_event_cb eventcb;
     void* arg;
     sendq_write_fn write; /* NULL: the socket takes the bytes */
     void* write_arg;
-    uint64_t low;  /* writecb comes when no more than this waits */
-    uint64_t told; /* of sendq_sent_bytes, when writecb was last considered */
+    uint64_t low;      /* writecb is due when at most this many bytes are queued */
+    uint64_t reported; /* sendq_sent_bytes at the last check of writecb */
     size_t max_single_write;
     sendq_fd_t fd;
-    unsigned calls;      /* that may call back, on the stack */
-    uint32_t timeout_ms; /* that the socket may take nothing for; 0: as long as it likes */
+    unsigned calls;      /* calls in progress that may call back */
+    uint32_t timeout_ms; /* for which the socket may take nothing; 0: no limit */
     short armed;         /* EV_WRITE, EV_READ or 0 */
-    short error;         /* an errno: libevent would not arm an event; ETIMEDOUT: it was late */
+    short error;         /* ENOMEM: libevent could not add an event; ETIMEDOUT: timeout_ms passed */
     bool owns_fd;
     bool owns_q;
     bool enabled;
     bool closing;
     bool has_deadline;
-    bool late;  /* armed for timeout_ms, and nothing has left since */
-    bool ended; /* eventcb was told how */
+    bool late;  /* timeout_ms has passed without a sent byte */
+    bool ended; /* eventcb was called, if there is one */
 };
 
 enum {
-    /* The clocks of both libraries are not exact to more than milliseconds. */
+    /* The clocks of both libraries are exact to milliseconds only. */
     SENDQ_BEV_NS_PER_MS_ = 1000 * 1000,
-    /* Before a flush is tried again that could do nothing: another call was in the way, memory was
-     * short, or a writer says that it was interrupted. */
+    /* The delay before a flush is tried again that could do nothing: another call was in
+     * progress, memory was short, or the writer returned -EINTR. */
     SENDQ_BEV_PAUSE_MS_ = 1,
     SENDQ_BEV_LONGEST_WAIT_MS_ = 24 * 60 * 60 * 1000
 };
@@ -131,8 +133,8 @@ static inline void sendq_bev_leave_(sendq_bev_t* b) {
     }
 }
 
-/* From any thread. As EV_WRITE, since event_add takes an EV_TIMEOUT back that is due, and not this.
- */
+/* May be called from any thread. The event is activated as EV_WRITE, because event_add removes
+ * an activation as EV_TIMEOUT. */
 static inline void sendq_bev_activate_(const sendq_bev_t* b) {
     event_active(b->turn, EV_WRITE, 0);
 }
@@ -141,8 +143,8 @@ static inline void sendq_bev_on_socket_(evutil_socket_t fd, short what, void* ar
     sendq_bev_t* b = (sendq_bev_t*)arg;
     (void)fd;
     b->late = (what & EV_TIMEOUT) != 0;
-    /* Behind the host's callbacks for the same socket: what they write leaves together with what
-     * waits, and with TLS what they read is what the writer waits for. */
+    /* Runs after the host's callbacks for the same socket: what they write is sent together with
+     * what is queued, and with TLS the writer may wait for what they read. */
     sendq_bev_activate_(b);
 }
 
@@ -182,15 +184,15 @@ static inline int sendq_bev_wait_ms_(sendq_bev_t* b, uint64_t ms) {
     return event_add(b->turn, &wait);
 }
 
-/* Leaves `turn` active, if another thread has activated it. */
+/* Does not deactivate `turn`, which another thread may have activated. */
 static inline void sendq_bev_disarm_(sendq_bev_t* b) {
     sendq_bev_wait_for_(b, 0);
     event_remove_timer(b->turn);
 }
 
-/* Sees that what `flushed` says is left to do gets done. */
+/* Arms what the result `flushed` of a flush requires. */
 static inline void sendq_bev_arm_(sendq_bev_t* b, int flushed, bool progressed) {
-    if (flushed < 0) {
+    if (SENDQ_FAILED(flushed)) {
         sendq_bev_disarm_(b);
         if (sendq_error(b->q) == 0 && sendq_bev_wait_ms_(b, SENDQ_BEV_PAUSE_MS_) != 0) {
             b->error = ENOMEM;
@@ -206,13 +208,17 @@ static inline void sendq_bev_arm_(sendq_bev_t* b, int flushed, bool progressed) 
     } else if (flushed & SENDQ_WANT_READ) {
         what = EV_READ;
     }
+    /* SENDQ_NEVER: only the socket can help, or nothing is queued. */
     uint64_t retry = sendq_retry_after_ns(b->q);
-    uint64_t wait_ms = retry / SENDQ_BEV_NS_PER_MS_ + (retry % SENDQ_BEV_NS_PER_MS_ != 0);
-    if (retry == 0 && !progressed) {
-        wait_ms = SENDQ_BEV_PAUSE_MS_;
+    if (retry == SENDQ_NEVER && flushed & SENDQ_MORE) {
+        retry = 0;
     }
     int failed = sendq_bev_wait_for_(b, what);
-    if (retry > 0 || flushed & SENDQ_MORE) {
+    if (retry != SENDQ_NEVER) {
+        uint64_t wait_ms = retry / SENDQ_BEV_NS_PER_MS_ + (retry % SENDQ_BEV_NS_PER_MS_ != 0);
+        if (retry == 0 && !progressed) {
+            wait_ms = SENDQ_BEV_PAUSE_MS_;
+        }
         failed |= sendq_bev_wait_ms_(b, wait_ms);
     } else {
         event_remove_timer(b->turn);
@@ -222,13 +228,13 @@ static inline void sendq_bev_arm_(sendq_bev_t* b, int flushed, bool progressed) 
     }
 }
 
-/* An attached queue, and its flush, outlive a b that the writer has freed. */
+/* If the writer frees b, an attached queue and the flush in progress outlive it. */
 static inline int64_t sendq_bev_write_by_(void* arg, const void* data, size_t len) {
     const sendq_bev_t* b = (const sendq_bev_t*)arg;
     return b->q != NULL && b->write != NULL ? b->write(b->write_arg, data, len) : -EAGAIN;
 }
 
-/* b may have been freed when this returns. */
+/* b may be freed when this returns. */
 static inline int sendq_bev_send_(sendq_bev_t* b) {
     if (!b->enabled || b->ended) {
         return 0;
@@ -253,7 +259,7 @@ static inline bool sendq_bev_has_drained_(const sendq_bev_t* b) {
 
 /* writecb is due. */
 static inline bool sendq_bev_has_progressed_(const sendq_bev_t* b) {
-    return sendq_sent_bytes(b->q) != b->told && sendq_queued_bytes(b->q) <= b->low;
+    return sendq_sent_bytes(b->q) != b->reported && sendq_queued_bytes(b->q) <= b->low;
 }
 
 static inline void sendq_bev_end_(sendq_bev_t* b, int what, int error) {
@@ -270,7 +276,7 @@ static inline void sendq_bev_end_(sendq_bev_t* b, int what, int error) {
 static inline void sendq_bev_report_(sendq_bev_t* b) {
     if (sendq_bev_error_(b) == 0) {
         bool progressed = sendq_bev_has_progressed_(b);
-        b->told = sendq_sent_bytes(b->q);
+        b->reported = sendq_sent_bytes(b->q);
         if (progressed && !b->closing && b->writecb != NULL) {
             b->writecb(b, b->arg);
         }
@@ -301,8 +307,9 @@ static inline void sendq_bev_on_turn_(evutil_socket_t fd, short what, void* arg)
             sendq_bev_report_(b);
         }
     }
-    /* What a callback, or another thread, has written meanwhile would be flushed in this very turn,
-     * and so on, as long as the peer is fast enough: nobody else would get one. */
+    /* What a callback or another thread has written meanwhile would be flushed in this turn of
+     * the loop, and so on, as long as the peer is fast enough. Other connections would get no
+     * turn. */
     if (b->q != NULL && event_pending(b->turn, EV_WRITE, NULL) != 0) {
         event_del(b->turn);
         if (sendq_bev_wait_ms_(b, 0) != 0) {
@@ -313,13 +320,14 @@ static inline void sendq_bev_on_turn_(evutil_socket_t fd, short what, void* arg)
 }
 
 /**
- * Attaches the queue q to the connected stream socket fd, in whatever mode that is (but
- * event_enable_debug_mode(3) has libevent insist on a non-blocking one). options:
- * BEV_OPT_CLOSE_ON_FREE, so that sendq_bev_free closes fd, or 0. Give *out to sendq_bev_free before
- * base and q are freed and fd is closed: q stays the caller's, with what waits. One that is closed
- * already wants sendq_bev_close, too.
+ * Attaches the queue q to the connected stream socket fd. The socket may be in any mode, but with
+ * event_enable_debug_mode(3) libevent requires a non-blocking one. options is
+ * BEV_OPT_CLOSE_ON_FREE, to make sendq_bev_free close fd, or 0. Give *out to sendq_bev_free before
+ * base and q are freed and fd is closed. q and what is queued in it still belong to the caller. If
+ * q is closed already, call sendq_bev_close as well.
  *
- * -EINVAL: a NULL, fd is none, or another option. -ENOMEM. Then *out is NULL.
+ * -EINVAL: base, q or out is NULL, fd is negative, or there are other options. -ENOMEM: out of
+ * memory. On failure *out is NULL.
  */
 static inline int sendq_bev_attach(struct event_base* base, sendq_fd_t fd, int options, sendq_t* q,
                                    sendq_bev_t** out) {
@@ -347,7 +355,7 @@ static inline int sendq_bev_attach(struct event_base* base, sendq_fd_t fd, int o
     b->owns_fd = (options & BEV_OPT_CLOSE_ON_FREE) != 0;
     b->enabled = true;
     *out = b;
-    b->told = sendq_sent_bytes(q);
+    b->reported = sendq_sent_bytes(q);
     if (sendq_queued_bytes(q) > 0 || sendq_error(q) != 0) {
         sendq_bev_activate_(b);
     }
@@ -355,21 +363,21 @@ static inline int sendq_bev_attach(struct event_base* base, sendq_fd_t fd, int o
 }
 
 /**
- * Attaches a new queue, made with pool and config as by sendq_new, which sendq_bev_free frees.
+ * Attaches a new queue, made with pool and config as by sendq_new. sendq_bev_free frees it.
  *
- * As for sendq_bev_attach, and for sendq_new. On failure fd is still the caller's.
+ * Errors as for sendq_bev_attach and sendq_new. On failure fd still belongs to the caller.
  */
 static inline int sendq_bev_new(struct event_base* base, sendq_fd_t fd, int options,
                                 sendq_pool_t* pool, const sendq_config_t* config,
                                 sendq_bev_t** out) {
     sendq_t* q = NULL;
     int result = sendq_new(pool, config, &q);
-    if (result >= 0) {
+    if (!SENDQ_FAILED(result)) {
         result = sendq_bev_attach(base, fd, options, q, out);
     } else if (out != NULL) {
         *out = NULL;
     }
-    if (result < 0) {
+    if (SENDQ_FAILED(result)) {
         sendq_free(q);
         return result;
     }
@@ -378,9 +386,9 @@ static inline int sendq_bev_new(struct event_base* base, sendq_fd_t fd, int opti
 }
 
 /**
- * Ends it: what waits is discarded and released before this returns, unless the queue is the
- * caller's, and with BEV_OPT_CLOSE_ON_FREE fd is closed. No callback comes any more. To send what
- * waits first: sendq_bev_close. NULL: nothing.
+ * Frees b. Unless the queue belongs to the caller, what is queued is discarded and released before
+ * this returns. With BEV_OPT_CLOSE_ON_FREE fd is closed. No callback of b is called any more. To
+ * send what is queued first, use sendq_bev_close. NULL is ignored.
  */
 static inline void sendq_bev_free(sendq_bev_t* b) {
     if (b == NULL || b->q == NULL) {
@@ -401,18 +409,18 @@ static inline void sendq_bev_free(sendq_bev_t* b) {
 }
 
 /**
- * Sets who is called, each with arg; NULL: nobody.
+ * Sets the callbacks, and their argument arg. NULL: no callback.
  *
- * writecb: a flush has sent something, and no more than the low watermark of sendq_bev_setwatermark
- * waits now (0 by default: all has left). A producer that has paused goes
- * on. It does not come after sendq_bev_close.
+ * writecb: a flush has sent something, and no more bytes are queued than the low watermark of
+ * sendq_bev_setwatermark (0 by default: all is sent). A producer that was paused may continue. It
+ * is not called after sendq_bev_close.
  *
- * eventcb: the end of the output, once. what is BEV_EVENT_WRITING and one of
+ * eventcb: the output has ended. It is called once. what is BEV_EVENT_WRITING and one of
  *   BEV_EVENT_ERROR     the connection failed: EVUTIL_SOCKET_ERROR() has the errno
- *   BEV_EVENT_EOF       after sendq_bev_close: all has left
- *   BEV_EVENT_TIMEOUT   the time of sendq_bev_set_timeout or sendq_bev_close is over
- * What waited has been discarded and released. The host then frees b. The error ENOMEM may also
- * mean that libevent could not wait for the socket.
+ *   BEV_EVENT_EOF       after sendq_bev_close: all is sent
+ *   BEV_EVENT_TIMEOUT   the time of sendq_bev_set_timeout or sendq_bev_close has passed
+ * What was queued is discarded and released by then. The host has to free b. ENOMEM may also mean
+ * that libevent could not add an event for the socket.
  */
 static inline void sendq_bev_setcb(sendq_bev_t* b, sendq_bev_data_cb writecb,
                                    sendq_bev_event_cb eventcb, void* arg) {
@@ -423,20 +431,20 @@ static inline void sendq_bev_setcb(sendq_bev_t* b, sendq_bev_data_cb writecb,
     }
 }
 
-/** The queue, for the other functions of sendq.h, but not to flush, close or free it. NULL for
- * NULL. */
+/** The queue, for the other functions of sendq.h. It must not be flushed, closed or freed by
+ * them. NULL if b is NULL. */
 static inline sendq_t* sendq_bev_get_queue(const sendq_bev_t* b) {
     return b != NULL ? b->q : NULL;
 }
 
-/** The socket. -1 for NULL. */
+/** The socket. -1 if b is NULL. */
 static inline sendq_fd_t sendq_bev_getfd(const sendq_bev_t* b) {
     return b != NULL ? b->fd : (sendq_fd_t)-1;
 }
 
 /**
- * Schedules a flush if result, which a function of sendq.h gave for the queue of b, has the hint
- * SENDQ_WAKE, and returns result without it:
+ * Takes the result of a function of sendq.h on the queue of b. Schedules a flush if it has the hint
+ * SENDQ_WAKE, and returns it without that hint:
  *
  *     sendq_bev_wake(b, sendq_append_buf(sendq_bev_get_queue(b), payload, 0, len));
  */
@@ -444,7 +452,7 @@ static inline int sendq_bev_wake(const sendq_bev_t* b, int result) {
     if (b == NULL) {
         return -EINVAL;
     }
-    if (result <= 0 || (result & SENDQ_WAKE) == 0) {
+    if (SENDQ_FAILED(result) || (result & SENDQ_WAKE) == 0) {
         return result;
     }
     sendq_bev_activate_(b);
@@ -452,27 +460,28 @@ static inline int sendq_bev_wake(const sendq_bev_t* b, int result) {
 }
 
 /**
- * Copies len bytes behind what waits: sendq_append.
+ * Appends a copy of len bytes: sendq_append.
  *
- * Hint: SENDQ_HIGH: as much waits as the high watermark or more. Pause the producer until writecb.
+ * Hint: SENDQ_HIGH: the queue is at or over the high watermark. Pause the producer until writecb.
  * Errors as for sendq_append; -EPIPE also after sendq_bev_close.
  */
 static inline int sendq_bev_write(const sendq_bev_t* b, const void* data, size_t len) {
     return sendq_bev_wake(b, sendq_append(sendq_bev_get_queue(b), data, len));
 }
 
-/** Borrows len bytes behind what waits, until release is called, once: sendq_append_ref. Hint as
- * above. */
+/** Appends len bytes without copying them, until release is called, once: sendq_append_ref.
+ * Appending no bytes succeeds, and release is called before this returns. Hint and errors as for
+ * sendq_bev_write. */
 static inline int sendq_bev_write_reference(const sendq_bev_t* b, const void* data, size_t len,
                                             sendq_release_fn release, void* arg) {
     return sendq_bev_wake(b, sendq_append_ref(sendq_bev_get_queue(b), data, len, release, arg));
 }
 
 /**
- * Moves all of buffer behind what waits, by copying it, or nothing. Not from the output of a
- * bufferevent, of which only that may take, and not the parts of files.
+ * Appends a copy of all of buffer, and drains buffer: all or nothing. buffer must not be the output
+ * of a bufferevent, which only the bufferevent may drain, and must not have parts of files.
  *
- * Hint and errors as for sendq_bev_write; -EINVAL also for a NULL buffer.
+ * Hint and errors as for sendq_bev_write; -EINVAL also if buffer is NULL.
  */
 static inline int sendq_bev_write_buffer(const sendq_bev_t* b, struct evbuffer* buffer) {
     enum { FEW = 16 };
@@ -490,12 +499,12 @@ static inline int sendq_bev_write_buffer(const sendq_bev_t* b, struct evbuffer* 
     }
     int result = -ENOMEM;
     if (count >= 0) {
-        /* The same struct, where there is iovec; where there is not, libevent's has the same
+        /* Where struct iovec exists, evbuffer_iovec is defined as it; elsewhere it has the same
          * fields. */
         const void* iov = pieces;
         result = sendq_bev_wake(b, sendq_appendv(b->q, (const struct iovec*)iov, count));
     }
-    if (result >= 0) {
+    if (!SENDQ_FAILED(result)) {
         evbuffer_drain(buffer, (size_t)len);
     }
     evbuffer_unlock(buffer);
@@ -505,7 +514,8 @@ static inline int sendq_bev_write_buffer(const sendq_bev_t* b, struct evbuffer* 
     return result;
 }
 
-/** sendq_bev_write of what printf(3) would print. -EINVAL also for what it could not. */
+/** Appends what printf(3) would print, as by sendq_bev_write. -EINVAL also if printf(3) would
+ * fail. */
 SENDQ_BEV_PRINTF_
 static inline int sendq_bev_printf(const sendq_bev_t* b, const char* format, ...) {
     char line[512];
@@ -531,34 +541,36 @@ static inline int sendq_bev_printf(const sendq_bev_t* b, const char* format, ...
     return result;
 }
 
-/** Bytes that wait now. 0 for NULL. */
+/** Bytes queued. 0 if b is NULL. */
 static inline uint64_t sendq_bev_get_length(const sendq_bev_t* b) {
     return sendq_queued_bytes(sendq_bev_get_queue(b));
 }
 
 /**
- * From now on writecb comes at low bytes or fewer, and writes say SENDQ_HIGH from high bytes on,
- * and give -ENOBUFS above max: sendq_set_watermarks, with the same results. 0 in high and max: the
- * defaults of sendq_config_t, which hold before. (A bufferevent does nothing at its high
- * watermark.)
+ * Sets the watermarks: writecb is called at low bytes or fewer, writes return SENDQ_HIGH from high
+ * bytes on, and -ENOBUFS above max. Results as for sendq_set_watermarks. 0 in high and max means
+ * the defaults of sendq_config_t, which also hold before this is called. (A bufferevent does
+ * nothing at its high watermark.)
  */
 static inline int sendq_bev_setwatermark(sendq_bev_t* b, uint64_t low, uint64_t high,
                                          uint64_t max) {
     int result = sendq_set_watermarks(sendq_bev_get_queue(b), low, high, max);
-    if (b != NULL && result >= 0) {
+    if (b != NULL && !SENDQ_FAILED(result)) {
         b->low = low;
     }
     return result;
 }
 
 /**
- * The socket may take nothing for so long, or, with a writer that wants to read, nothing may come:
- * then eventcb hears BEV_EVENT_TIMEOUT. Time counts while something waits for the socket: not while
- * nothing does, writing is disabled, or sendq_set_rate holds back. Whenever the socket takes more,
- * it starts anew: to end who takes a little now and then, see sendq_set_min_rate. It counts in
- * milliseconds, rounded up, to some 49 days. NULL or 0: as long as it takes, as in the beginning.
+ * Sets for how long the socket may take nothing, or, while the writer waits to read, may receive
+ * nothing. Then eventcb is called with BEV_EVENT_TIMEOUT. Time counts only while something is
+ * queued for the socket: not while writing is disabled or sendq_set_rate holds back. It starts anew
+ * whenever the socket takes bytes; to end a client that takes a little now and then, see
+ * sendq_set_min_rate. The timeout is rounded up to milliseconds, and at most some 49 days. NULL or
+ * 0: no timeout, which is the default.
  *
- * -EINVAL: b is NULL, or this is no time. -ENOMEM: of libevent. Nothing has changed then.
+ * -EINVAL: b is NULL, or timeout is invalid. -ENOMEM: libevent has no memory. Nothing has changed
+ * then.
  */
 static inline int sendq_bev_set_timeout(sendq_bev_t* b, const struct timeval* timeout) {
     const struct timeval none = {0, 0};
@@ -580,7 +592,8 @@ static inline int sendq_bev_set_timeout(sendq_bev_t* b, const struct timeval* ti
     return 0;
 }
 
-/** What one flush sends at most, so that others get their turn; 0: SENDQ_BEV_MAX_SINGLE_WRITE. */
+/** Sets the most bytes that one flush sends, so that other connections get their turn. 0:
+ * SENDQ_BEV_MAX_SINGLE_WRITE. */
 static inline int sendq_bev_set_max_single_write(sendq_bev_t* b, size_t size) {
     if (b == NULL) {
         return -EINVAL;
@@ -589,8 +602,8 @@ static inline int sendq_bev_set_max_single_write(sendq_bev_t* b, size_t size) {
     return 0;
 }
 
-/** The priority of its callbacks in the loop: event_priority_set(3). -EINVAL: b is NULL, there is
- * no such priority, or a flush is due in this turn. */
+/** Sets the priority of its callbacks in the loop: event_priority_set(3). -EINVAL: b is NULL, the
+ * priority does not exist, or a flush is due in this turn. */
 static inline int sendq_bev_priority_set(sendq_bev_t* b, int priority) {
     if (b == NULL || event_priority_set(b->turn, priority) != 0 ||
         event_priority_set(b->socket, priority) != 0) {
@@ -600,14 +613,15 @@ static inline int sendq_bev_priority_set(sendq_bev_t* b, int priority) {
 }
 
 /**
- * Writes by means of write, with arg, from now on: sendq_flush_with, for TLS. While it wants to
- * read, EV_READ is armed, and what it waits for is tried after the host's own callback for the
- * socket; a host that reads at other times calls sendq_bev_flush then. NULL: by the socket again. A
- * writer that gives -EINTR is asked again every millisecond: for what takes longer, disable.
+ * Sends through write, with arg, from now on, as sendq_flush_with does: for TLS. While write waits
+ * to read, EV_READ is armed, and the flush is repeated after the host's own callback for the
+ * socket. A host that reads at other times has to call sendq_bev_flush then. NULL: sends to the
+ * socket again. A writer that returns -EINTR is called again every millisecond. If it has to wait
+ * longer, disable writing.
  *
- * With sendq/openssl.h that is sendq_ssl_write and the SSL. The end: sendq_bev_close, and at
- * BEV_EVENT_EOF sendq_bev_free, and then SSL_shutdown(3), again when the socket is writable as long
- * as that wants to write.
+ * With sendq/openssl.h, write is sendq_ssl_write and arg is the SSL. To end the connection, call
+ * sendq_bev_close, at BEV_EVENT_EOF sendq_bev_free, and then SSL_shutdown(3), which is repeated
+ * when the socket is writable as long as it returns SSL_ERROR_WANT_WRITE.
  */
 static inline int sendq_bev_set_writer(sendq_bev_t* b, sendq_write_fn write, void* arg) {
     if (b == NULL) {
@@ -618,8 +632,8 @@ static inline int sendq_bev_set_writer(sendq_bev_t* b, sendq_write_fn write, voi
     return 0;
 }
 
-/** Writing goes on, if events has EV_WRITE: the rest of events is not looked at. It does from the
- * beginning. */
+/** Enables writing, if events has EV_WRITE; other events are ignored. Writing is enabled at
+ * first. */
 static inline int sendq_bev_enable(sendq_bev_t* b, short events) {
     if (b == NULL) {
         return -EINVAL;
@@ -631,8 +645,8 @@ static inline int sendq_bev_enable(sendq_bev_t* b, short events) {
     return 0;
 }
 
-/** Nothing is sent until sendq_bev_enable, if events has EV_WRITE. -EPIPE: after sendq_bev_close.
- */
+/** Disables writing until sendq_bev_enable, if events has EV_WRITE. -EPIPE: after
+ * sendq_bev_close. */
 static inline int sendq_bev_disable(sendq_bev_t* b, short events) {
     if (b == NULL) {
         return -EINVAL;
@@ -648,11 +662,11 @@ static inline int sendq_bev_disable(sendq_bev_t* b, short events) {
 }
 
 /**
- * Sends now what the socket takes, and returns what sendq_flush does; 0 without a flush while
- * writing is disabled, and after the end. What remains needs nothing of the host: its hints are
- * seen to. writecb and eventcb come later, from the loop. For a host that will not wait for the
- * turn of the loop, and, after sendq_bev_close, for one that has discarded or rolled back what
- * waited.
+ * Flushes now, and returns the result of sendq_flush; 0 without a flush while writing is disabled,
+ * and after the end. The host need not act on the hints, because this header does. writecb and
+ * eventcb are called later, from the loop. This is for a host that does not want to wait for the
+ * turn of the loop, and, after sendq_bev_close, for one that has discarded or rolled back what was
+ * queued.
  */
 static inline int sendq_bev_flush(sendq_bev_t* b) {
     if (b == NULL || b->q == NULL) {
@@ -669,11 +683,11 @@ static inline int sendq_bev_flush(sendq_bev_t* b) {
 }
 
 /**
- * No more writes (-EPIPE): what waits is flushed, and eventcb then hears BEV_EVENT_EOF; or
- * BEV_EVENT_TIMEOUT, if that takes longer than timeout_ns nanoseconds. 0: as long as it takes.
- * Writing that was disabled goes on. A later call may set another time.
+ * Ends the output: writes return -EPIPE from now on, and what is queued is flushed. Then eventcb is
+ * called with BEV_EVENT_EOF, or with BEV_EVENT_TIMEOUT if that takes longer than timeout_ns
+ * nanoseconds. 0: no limit. Disabled writing is enabled. A later call may set another time.
  *
- * -EINVAL: b is NULL. -EBUSY, -ENOMEM: nothing happened: see sendq_close_within.
+ * -EINVAL: b is NULL. -EBUSY, -ENOMEM: nothing has changed; see sendq_close_within.
  */
 static inline int sendq_bev_close(sendq_bev_t* b, uint64_t timeout_ns) {
     if (b == NULL || b->q == NULL) {
@@ -684,7 +698,7 @@ static inline int sendq_bev_close(sendq_bev_t* b, uint64_t timeout_ns) {
         timeout_ns = UINT64_MAX;
     }
     int result = timeout_ns != 0 ? sendq_close_within(b->q, timeout_ns) : sendq_close(b->q);
-    if (b->q != NULL && result >= 0) {
+    if (b->q != NULL && !SENDQ_FAILED(result)) {
         b->closing = true;
         b->has_deadline |= timeout_ns != 0;
         b->enabled = true;

@@ -1,5 +1,5 @@
-/* sendq over TLS: what stands between a queue and an SSL of OpenSSL 3.0 or later. Header-only:
- * sendq itself links nothing of OpenSSL.
+/* sendq over TLS: sends a queue through an SSL of OpenSSL 3.0 or later. Header-only: sendq itself
+ * does not link OpenSSL.
  *
  *     SSL *ssl = SSL_new(ctx);
  *     SSL_set_accept_state(ssl);
@@ -8,31 +8,34 @@
  *     int r = sendq_ssl_flush(q, ssl, 1 << 20);        in place of sendq_flush
  *     watch_for_writable(c, r > 0 && (r & SENDQ_BLOCKED));
  *     ...
- *     int r = sendq_ssl_close(q, ssl);                 the end: what waits, then the close_notify
+ *     int r = sendq_ssl_close(q, ssl);                 the end: what is queued, then the
+ * close_notify
  *
- * Small pieces are encrypted together, in records of up to 16 KiB; a piece that is longer, from
- * where it lies, but for what fills up a record at its beginning. The handshake need not be over:
- * the first flush goes on with it.
+ * Small pieces are gathered and encrypted together, in records of up to 16 KiB. A longer piece is
+ * encrypted from where it is, except for its first bytes, which may fill up a record. The handshake
+ * need not be complete: the first flush continues it.
  *
- * The host reads from the SSL as ever, but not on another thread while this one flushes. While a
- * write is refused OpenSSL bears one KeyUpdate of a TLS 1.3 peer, and a second one ends the
- * connection: that is the peer's own, but who must not lose it does not SSL_read meanwhile. So does
- * a renegotiation of a TLS 1.2 peer, unless SSL_OP_NO_RENEGOTIATION refuses them all. After
- * SENDQ_WANT_READ, flush again when the socket is readable, and after each SSL_read: that may have
- * read what the flush waits for, and then the socket does not become readable any more.
+ * Reading. The host reads from the SSL as before, but not on another thread while this one flushes.
+ * While a write is refused, OpenSSL accepts one KeyUpdate of a TLS 1.3 peer; a second one ends the
+ * connection. A renegotiation by a TLS 1.2 peer ends it, too, unless SSL_OP_NO_RENEGOTIATION
+ * refuses all renegotiations. If the host has to keep such connections, it must not call SSL_read
+ * while a write is refused. After SENDQ_WANT_READ, flush again when the socket is readable, and
+ * also after each SSL_read: the SSL_read may have consumed what the flush waits for, and then the
+ * socket does not become readable again.
  *
- * After SENDQ_BLOCKED or SENDQ_WANT_READ OpenSSL may have encrypted, and partly sent, what still
- * waits here, and wants it again (SSL_write(3), "bad write retry"). sendq sees to that, and no mode
- * needs to be set: neither SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER nor SSL_MODE_ENABLE_PARTIAL_WRITE,
- * which both do no harm. The host must neither write by other means then nor discard what waits, if
- * the connection is to go on. SSL_MODE_RELEASE_BUFFERS spares an idle connection OpenSSL's own
- * buffers, some 34 KiB.
+ * Retries. After SENDQ_BLOCKED or SENDQ_WANT_READ, OpenSSL may have encrypted and partly sent bytes
+ * that are still queued here, and it requires the same bytes again (SSL_write(3), "bad write
+ * retry"). sendq offers the same bytes at the same address, so SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
+ * and SSL_MODE_ENABLE_PARTIAL_WRITE are not needed; they do no harm. Until then the host must not
+ * write to the SSL by other means, and must not discard what is queued, if the connection is to
+ * continue. SSL_MODE_RELEASE_BUFFERS saves an idle connection some 34 KiB of OpenSSL's own buffers.
  *
- * The peer's close_notify ends what it sends, not what it reads: what waits is still flushed.
+ * The peer's close_notify ends what the peer sends. It still reads, so what is queued is still
+ * flushed.
  *
- * OpenSSL has one list of errors per thread (ERR_get_error(3)), for all connections. Each call here
- * empties it first, since SSL_get_error(3) would take old errors for new ones, and leaves in it
- * what has ended a connection, for the host to log. */
+ * Errors. OpenSSL has one error queue per thread (ERR_get_error(3)), for all connections.
+ * SSL_get_error(3) would take old errors for new ones, so each call here empties the queue
+ * first. What ended a connection is left in it, for the host to log. */
 #ifndef SENDQ_OPENSSL_H
 #define SENDQ_OPENSSL_H
 
@@ -56,22 +59,22 @@
 extern "C" {
 #endif
 
-/* The socket takes, or has, nothing now, but may later. The kernel's shortage of memory passes as a
- * full socket does. */
+/* The socket cannot send or receive now, but may later. A memory shortage of the kernel ends
+ * like a full socket does. */
 static inline int sendq_ssl_is_transient_(int error) {
     return error == EAGAIN || error == EWOULDBLOCK || error == EINTR || error == ENOBUFS ||
            error == ENOMEM;
 }
 
-/* Why a connection has ended that OpenSSL reports as lost: never an errno that says "later". */
+/* The -errno of a connection that OpenSSL reports as lost. It is never one that means "later". */
 static inline int sendq_ssl_lost_(int error) {
-    if (error == 0) { /* No system call failed: the SSL had, before, as SSL_read has told. */
+    if (error == 0) { /* No system call failed: the SSL had failed before, in an SSL_read. */
         return -EPROTO;
     }
     return sendq_ssl_is_transient_(error) ? -EIO : -error;
 }
 
-/* The same for an error of the TLS library or protocol. */
+/* The same, for an error of the TLS library or protocol. */
 static inline int sendq_ssl_broken_(void) {
     unsigned long first = ERR_peek_error();
     if (ERR_GET_LIB(first) != ERR_LIB_SSL) {
@@ -87,8 +90,8 @@ static inline int sendq_ssl_broken_(void) {
     }
 }
 
-/* What a sendq_write_fn returns after an OpenSSL call has returned `result`, and left this errno.
- */
+/* The result of a sendq_write_fn after an OpenSSL call that returned `result` and set errno to
+ * `error`. */
 static inline int64_t sendq_ssl_refusal_(const SSL* ssl, int result, int error) {
     switch (SSL_get_error(ssl, result)) {
         case SSL_ERROR_WANT_WRITE:
@@ -103,17 +106,18 @@ static inline int64_t sendq_ssl_refusal_(const SSL* ssl, int result, int error) 
             return sendq_ssl_lost_(error);
         case SSL_ERROR_SSL:
             return sendq_ssl_broken_();
-        default: /* It waits for something of the host's, such as a certificate: SENDQ_MORE. */
+        default: /* It waits for a callback of the host, such as for a certificate: SENDQ_MORE. */
             return -EINTR;
     }
 }
 
 /**
- * A sendq_write_fn that encrypts; its argument is an SSL. For sendq_flush_with.
+ * A sendq_write_fn that encrypts, for sendq_flush_with. Its argument is an SSL.
  *
- * Ends the connection with -EPIPE: it was ended, by the host's close_notify, an alert that SSL_read
- * has met, or the socket; -ECONNRESET: the peer is gone, without its close_notify; -EPROTO: TLS has
- * failed, and ERR_get_error(3) has more to say; another -errno: that of the socket, or -EIO.
+ * It ends the connection with -EPIPE if the stream was ended before, by the host's close_notify, an
+ * alert that SSL_read has received, or the socket; with -ECONNRESET if the peer is gone without a
+ * close_notify; with -EPROTO if TLS has failed, and ERR_get_error(3) says why; or with another
+ * -errno of the socket, or -EIO.
  */
 static inline int64_t sendq_ssl_write(void* ssl, const void* data, size_t len) {
     size_t written = 0;
@@ -123,56 +127,57 @@ static inline int64_t sendq_ssl_write(void* ssl, const void* data, size_t len) {
     return result > 0 ? (int64_t)written : sendq_ssl_refusal_((SSL*)ssl, result, errno);
 }
 
-/* What sendq_ssl_set_fd's BIO is told: whether more is to come at once behind what it gets next;
- * that no more comes. */
+/* Commands of the BIO of sendq_ssl_set_fd: whether more follows what it gets next; and that no
+ * more follows. */
 enum { SENDQ_BIO_MORE_ = 0x5E9D, SENDQ_BIO_PUSH_ };
 
-/* One flush. */
+/* The state of a flush. */
 typedef struct {
     sendq_t* q;
     SSL* ssl;
-    size_t left;  /* bytes of its budget */
-    int more;     /* as the BIO was told: a TCP segment can wait for what follows */
-    int had_more; /* ever */
-} sendq_ssl_turn_;
+    size_t left;  /* of the budget, in bytes */
+    int more;     /* as the BIO knows it: the kernel may delay a segment */
+    int had_more; /* more was set during this flush */
+} sendq_ssl_state_;
 
-static inline int64_t sendq_ssl_go_on_(void* arg, const void* data, size_t len) {
-    sendq_ssl_turn_* turn = (sendq_ssl_turn_*)arg;
-    int more = turn->left > len && sendq_queued_bytes(turn->q) > len;
-    if (more != turn->more) {
-        BIO_ctrl(SSL_get_wbio(turn->ssl), SENDQ_BIO_MORE_, more, NULL);
+static inline int64_t sendq_ssl_write_record_(void* arg, const void* data, size_t len) {
+    sendq_ssl_state_* state = (sendq_ssl_state_*)arg;
+    int more = state->left > len && sendq_queued_bytes(state->q) > len;
+    if (more != state->more) {
+        BIO_ctrl(SSL_get_wbio(state->ssl), SENDQ_BIO_MORE_, more, NULL);
     }
-    turn->more = more;
-    turn->had_more |= more;
-    turn->left -= turn->left < len ? turn->left : len;
-    return sendq_ssl_write(turn->ssl, data, len);
+    state->more = more;
+    state->had_more |= more;
+    state->left -= state->left < len ? state->left : len;
+    return sendq_ssl_write(state->ssl, data, len);
 }
 
 /**
- * sendq_flush, encrypted: hands what waits to ssl, until that takes no more or max_bytes (0: no
- * budget) are spent. Bytes count as sent when their record is in the socket.
+ * sendq_flush with encryption: sends what is queued through ssl, until that takes no more or
+ * max_bytes are sent (0: no limit). Bytes count as sent when their record is in the socket.
  *
- * Hints and errors as for sendq_flush_with, by sendq_ssl_write. -EINVAL also for a NULL ssl.
+ * Hints and errors as for sendq_flush_with, with the errors of sendq_ssl_write. -EINVAL also if ssl
+ * is NULL.
  */
 static inline int sendq_ssl_flush(sendq_t* q, SSL* ssl, size_t max_bytes) {
     if (ssl == NULL) {
         return -EINVAL;
     }
-    sendq_ssl_turn_ turn = {q, ssl, max_bytes > 0 ? max_bytes : SIZE_MAX, 0, 0};
-    SSL_up_ref(ssl); /* A release may free it. */
-    int hints = sendq_flush_with(q, sendq_ssl_go_on_, &turn, max_bytes);
-    if (turn.had_more) {
+    sendq_ssl_state_ state = {q, ssl, max_bytes > 0 ? max_bytes : SIZE_MAX, 0, 0};
+    SSL_up_ref(ssl); /* A release callback may free it. */
+    int hints = sendq_flush_with(q, sendq_ssl_write_record_, &state, max_bytes);
+    if (state.had_more) {
         BIO_ctrl(SSL_get_wbio(ssl), SENDQ_BIO_PUSH_, 0, NULL);
     }
     SSL_free(ssl);
     return hints;
 }
 
-/* Sends the close_notify: 0, or as a sendq_write_fn. */
+/* Sends the close_notify. Returns 0, or the result of a sendq_write_fn. */
 static inline int64_t sendq_ssl_notify_(SSL* ssl) {
     ERR_clear_error();
     errno = 0;
-    /* Established, and about to update its keys or to send a ticket: that goes first. */
+    /* The connection is established, and has to send a KeyUpdate or a ticket first. */
     int result = SSL_in_init(ssl) ? SSL_do_handshake(ssl) : 1;
     if (result > 0) {
         result = SSL_shutdown(ssl);
@@ -183,28 +188,29 @@ static inline int64_t sendq_ssl_notify_(SSL* ssl) {
 }
 
 /**
- * The orderly end of a connection: sendq_close, a flush of what waits, and then the close_notify
- * that tells the peer that nothing was cut off (SSL_shutdown(3)). Call it again, as the hints say,
- * until there is none: then all of it is in the socket. After that, do not call it again; shut the
- * socket down, or wait for the peer's own close_notify by SSL_read. Nothing is sent where the
- * handshake is not over and nothing waits: such a peer expects none.
+ * Ends a connection in order: sendq_close, a flush of what is queued, and then the close_notify,
+ * which tells the peer that nothing was cut off (SSL_shutdown(3)). Call it again, as the hints say,
+ * until it returns no hint: then all is in the socket. Do not call it after that. Shut the socket
+ * down, or read with SSL_read until the peer's own close_notify. If the handshake is not complete
+ * and nothing is queued, nothing is sent: such a peer expects no close_notify.
  *
- * Who is told in it that bytes have left must free neither q nor ssl.
+ * A release callback that runs inside must free neither q nor ssl.
  *
- * It takes as long as the peer lets it. For what waits, sendq_close_within can be called before;
- * the close_notify, which waits in OpenSSL, needs a timer of the host's.
+ * There is no time limit. For what is queued, sendq_close_within can be called before this. For the
+ * close_notify, which waits inside OpenSSL, the host needs its own timer.
  *
  * Hints: as for sendq_ssl_flush.
- * -EINVAL: q or ssl is NULL. -EBUSY: another thread is flushing it, or corked bytes wait:
- * sendq_uncork or sendq_rollback comes first. -ENOMEM: nothing happened. Another -errno, those of
- * sendq_ssl_write among them, is the end of the connection, without a close_notify, and without
- * further attempts: free the SSL. That SSL_read has failed for good, however, only the host knows:
- * it must not call this then.
+ * -EINVAL: q or ssl is NULL. -EBUSY: another thread is flushing the queue, or corked bytes are
+ * queued; call sendq_uncork or sendq_rollback first. -ENOMEM: out of memory, and nothing has
+ * changed.
+ * Another -errno, such as those of sendq_ssl_write, is the end of the connection, without a
+ * close_notify; free the SSL. Only the host knows whether an SSL_read has failed for good. If so,
+ * it must not call this function.
  */
 static inline int sendq_ssl_close(sendq_t* q, SSL* ssl) {
     int closed = ssl == NULL ? -EINVAL : sendq_close(q);
-    int hints = closed < 0 ? closed : sendq_ssl_flush(q, ssl, 0);
-    if (hints < 0 || (hints & ~SENDQ_RESUME) != 0) {
+    int hints = SENDQ_FAILED(closed) ? closed : sendq_ssl_flush(q, ssl, 0);
+    if (SENDQ_FAILED(hints) || (hints & ~SENDQ_RESUME) != 0) {
         return hints;
     }
     if (sendq_queued_bytes(q) > 0) {
@@ -230,12 +236,12 @@ static inline int sendq_ssl_close(sendq_t* q, SSL* ssl) {
 
 #if !defined(_WIN32)
 
-/* A BIO for a socket, as BIO_s_socket(3), whose data is the descriptor. */
+/* A BIO for a socket, like BIO_s_socket(3). Its data is the descriptor. */
 static inline int sendq_bio_fd_(BIO* bio) {
     return (int)(intptr_t)BIO_get_data(bio);
 }
 
-/* What a call on the socket has returned, and whether another may do more later. */
+/* Converts the result of a call on the socket, and sets the retry flags. */
 static inline int sendq_bio_result_(BIO* bio, ssize_t bytes, int direction) {
     BIO_clear_flags(bio, BIO_FLAGS_RWS | BIO_FLAGS_SHOULD_RETRY);
     if (bytes < 0 && sendq_ssl_is_transient_(errno)) {
@@ -250,9 +256,9 @@ static inline int sendq_bio_result_(BIO* bio, ssize_t bytes, int direction) {
 #define SENDQ_BIO_MSG_MORE_ 0
 #endif
 
-/* More is to come at once: the kernel may wait for it, to send full segments. */
+/* More follows at once: the kernel may wait for it, to send full segments. */
 #define SENDQ_BIO_FLAG_MORE_ (1 << 24)
-/* It does. */
+/* The last send(2) carried MSG_MORE. */
 #define SENDQ_BIO_FLAG_HELD_ (1 << 25)
 
 static inline int sendq_bio_write_(BIO* bio, const char* data, int len) {
@@ -272,7 +278,7 @@ static inline long sendq_bio_more_(BIO* bio, long more) {
     return 1;
 }
 
-/* What the kernel holds back must not wait for what does not come: 200 ms, tcp(7). */
+/* Without this the kernel would hold an incomplete segment back for 200 ms (tcp(7)). */
 static inline long sendq_bio_push_(BIO* bio) {
 #if defined(TCP_CORK)
     if (BIO_test_flags(bio, SENDQ_BIO_FLAG_HELD_)) {
@@ -307,7 +313,7 @@ static inline long sendq_bio_ctrl_(BIO* bio, int command, long number, void* out
             return sendq_bio_more_(bio, number);
         case SENDQ_BIO_PUSH_:
             return sendq_bio_push_(bio);
-        default: /* Kernel TLS among it: its records are not those of send(2). */
+        default: /* Including kernel TLS, whose records do not come from send(2). */
             return 0;
     }
 }
@@ -327,14 +333,15 @@ static inline void sendq_bio_prepare_(void) {
 }
 
 /**
- * SSL_set_fd, with sendq's promises: no call on ssl waits, none raises SIGPIPE, whatever the
- * socket's mode and whatever the host does about that signal. That holds for SSL_read and
- * SSL_do_handshake, too. The host still owns fd.
+ * Replaces SSL_set_fd, with the promises of sendq: no call on ssl blocks and none raises SIGPIPE,
+ * whatever the socket's mode and the process's signal handling. This includes SSL_read and
+ * SSL_do_handshake. fd still belongs to the host.
  *
- * With SSL_set_fd itself the socket has to be non-blocking and SIGPIPE ignored, since OpenSSL uses
- * write(2). Kernel TLS (SSL_OP_ENABLE_KTLS) goes that way only: here it is not used.
+ * With SSL_set_fd itself, the socket has to be non-blocking and SIGPIPE ignored, because OpenSSL
+ * uses write(2). Kernel TLS (SSL_OP_ENABLE_KTLS) works only that way; with this function it is not
+ * used.
  *
- * 0. -EINVAL: ssl is NULL, or fd is negative. -ENOMEM.
+ * Returns 0. -EINVAL: ssl is NULL, or fd is negative. -ENOMEM: out of memory.
  */
 static inline int sendq_ssl_set_fd(SSL* ssl, sendq_fd_t fd) {
     if (ssl == NULL || fd < 0) {

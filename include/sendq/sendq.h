@@ -1,46 +1,81 @@
 /* sendq: the output half of a connection, for C and C++ servers.
  *
- * A queue holds what one connection has to send; a flush hands it to the socket, in order, with as
- * few system calls as possible.
+ * A queue holds the bytes that one connection has to send. A flush hands them to the socket, in order, with
+ * as few system calls as possible.
  *
  *     sendq_t *q;
  *     sendq_new(NULL, NULL, &q);
  *     sendq_append(q, "hello\n", 6);
  *     int r = sendq_flush(q, fd, 0);
- *     if (r < 0)                     the connection is over, with the error -r
+ *     if (SENDQ_FAILED(r))           the connection is over, with the error -r
  *     else if (r & SENDQ_BLOCKED)    flush again when fd is writable
  *     else if (r & SENDQ_MORE)       flush again soon
  *
- * Results. Functions that return int give a negative errno, or else hints: bits that say what is
- * left for the host to do. No bit set: nothing. Each function lists its own. A NULL handle gives
- * -EINVAL; freeing NULL does nothing. -ENOTRECOVERABLE, from any function, says that a bug in sendq
- * was caught: that one queue is out of use, the process is not.
+ * Words. Bytes are queued from their append until they are sent or discarded. A piece is a contiguous range of
+ * bytes that was appended. Borrowed memory has an owner in the host; a release callback tells the owner that
+ * sendq does not need the memory any more. A pool holds memory, in blocks, and a byte budget for many queues.
  *
- * All or nothing. An append that fails has taken nothing.
+ * Results. A function that returns int returns a negative errno if it fails. Otherwise it returns hints: bits
+ * that say what the host has to do next. 0 means nothing. Each function lists its hints and errors. A NULL
+ * handle gives -EINVAL, and freeing NULL does nothing. Any function may return -ENOTRECOVERABLE: a bug in
+ * sendq was caught. Then this one queue cannot be used any more, but the process and all other queues can.
  *
- * Never in the way. No function waits, raises SIGPIPE, or lets a panic or an exception out.
+ * All or nothing. An append that fails has taken nothing, and the caller still owns its memory. An append of
+ * no bytes succeeds on an open queue, and its owner is released before the call returns.
  *
- * Threads. A queue or pool serves one thread at a time, unless it was made with SENDQ_THREADSAFE:
- * then any thread may append and ask, while one at a time flushes. No lock is held during a system
- * call. Different queues of one thread-safe pool are independent. After a fork, the child may use what
- * no other thread was using at that moment.
+ * No function blocks, raises SIGPIPE, or lets a panic or an exception out.
+ *
+ * Callbacks. A release, write or log callback runs on the thread whose call caused it, before that call
+ * returns, with no lock held. It may call any function on any queue that its thread may use, sendq_free on
+ * the same queue included. It must not throw: an exception ends the process.
+ *
+ * Threads. A queue or pool serves one thread at a time, unless it was made with SENDQ_THREADSAFE. Then any
+ * thread may append and read the state, and one thread at a time may flush. No lock is held during a system
+ * call or a callback. Different queues of one thread-safe pool are independent. After a fork, the child may
+ * use the queues and pools that no other thread was using at that moment.
  *
  * In an event loop, for each connection that has something to send:
  *
  *     int r = sendq_flush(q, fd, 1 << 20);
- *     watch_for_writable(c, r > 0 && (r & SENDQ_BLOCKED));
- *     if (r < 0) {
+ *     if (SENDQ_FAILED(r)) {
  *         drop(c);                                      sendq_free, close
- *     } else if (r & (SENDQ_BLOCKED | SENDQ_MORE)) {
+ *     } else {
+ *         watch_for_writable(c, r & SENDQ_BLOCKED);
  *         uint64_t wait = sendq_retry_after_ns(q);
- *         if (wait > 0)
+ *         if (wait == 0)
+ *             call_again_next_turn(c);                  the budget of the call was spent
+ *         else if (wait != SENDQ_NEVER)
  *             call_again_in(c, wait);                   a rate, or a deadline
- *         else if (r & SENDQ_MORE)
- *             call_again_next_turn(c);
  *     }
  *
- * and a timer, since nothing happens on a connection that is stuck, that drops those for which
- * sendq_stalled_ns is too much.
+ * A stuck connection causes no events. So a host also needs a timer that checks sendq_stalled_ns of each
+ * connection, and drops those for which it is too high.
+ *
+ * The end of a connection. When a flush returns no hint, the kernel has all bytes, but it may not have sent
+ * them yet. close(2) on a socket with unread input resets the connection, and the peer loses what it has not
+ * received. So shut down for writing (shutdown(2)), read until the peer closes, and close then.
+ *
+ * Costs. Each function is O(1), or O(bytes) if it copies, unless it says otherwise. The state functions
+ * (sendq_queued_bytes to sendq_error) are O(1), and make no system call except to read the clock.
+ *
+ * System calls, for hosts that filter them. Reading the default clock (clock_gettime(2)) is no system call if
+ * the kernel provides a vDSO.
+ *
+ *     sendq_flush, sendq_sendmsg   send or sendmsg; for a part of a file sendfile, or pread and send. Around
+ *                                  sendfile: fcntl, unless the pool has SENDQ_SOCKETS_NONBLOCKING;
+ *                                  rt_sigpending, rt_sigprocmask twice and rt_sigtimedwait, unless the pool
+ *                                  has SENDQ_SIGPIPE_IGNORED
+ *     sendq_flush_with             those of the write callback; pread for files
+ *     sendq_verify                 pread for files
+ *     sendq_stats_json             with a descriptor: getsockopt twice, and ioctl (SIOCOUTQ)
+ *     any function that can take memory (appends, sendq_new, ...)
+ *                                  mmap and madvise when the pool needs more, and those of malloc
+ *     any function that can return memory (flushes, sendq_consume, sendq_discard, sendq_free, ...)
+ *                                  madvise and munmap when the pool has too much, and those of free
+ *     all, on a thread-safe queue or pool
+ *                                  futex and sched_yield when a lock is contended
+ *
+ * The host's clock, logger and release callbacks may make others.
  *
  * This file is generated (build.rs); edit src/capi instead. */
 
@@ -52,7 +87,7 @@
 #include <stdint.h>
 
 #define SENDQ_VERSION_MAJOR 0
-#define SENDQ_VERSION_MINOR 1
+#define SENDQ_VERSION_MINOR 2
 #define SENDQ_VERSION_PATCH 0
 #define SENDQ_VERSION \
     (SENDQ_VERSION_MAJOR << 16 | SENDQ_VERSION_MINOR << 8 | SENDQ_VERSION_PATCH)
@@ -71,145 +106,173 @@ typedef int sendq_fd_t;
 #endif
 struct msghdr;
 
+/* True if a call that returns int or ssize_t has failed. Do not test if (r): hints are positive. */
+#define SENDQ_FAILED(r) ((r) < 0)
+
 
 /**
- * Any thread may use it, at the price of a lock per call. Without it, a queue or pool serves one
- * thread at a time, whichever that is, and the host sees to that.
+ * Any thread may use the queue or pool, at the price of a lock per call. Without this flag it serves one
+ * thread at a time, and the host has to make sure of that.
  */
 #define SENDQ_THREADSAFE 1
 
 /**
- * Append: the queue was empty. See that a flush gets scheduled.
+ * A promise of the host: all sockets that queues of this pool are flushed to are non-blocking (O_NONBLOCK).
+ * sendq then does not check this before each sendfile(2). If the promise is broken, a flush of a file may
+ * block.
+ */
+#define SENDQ_SOCKETS_NONBLOCKING 2
+
+/**
+ * A promise of the host: the process ignores SIGPIPE (signal(7)). sendq then does not block this signal
+ * around each sendfile(2). With both promises, a part of a file costs one system call; without them, up to
+ * six.
+ */
+#define SENDQ_SIGPIPE_IGNORED 4
+
+/**
+ * Append: no bytes were queued before. Make sure that a flush is scheduled.
  */
 #define SENDQ_WAKE 1
 
 /**
- * Append: at or over the high watermark. Pause the producer.
+ * Append: the queue is at or over the high watermark. Pause the producer. State: the high watermark was
+ * reached, and SENDQ_RESUME has not been returned since.
  */
 #define SENDQ_HIGH 2
 
 /**
- * Flush: bytes remain and the sink takes no more. Wait until it is writable.
+ * Flush, state: bytes remain, and the sink takes no more. Wait until it is writable.
  */
 #define SENDQ_BLOCKED 4
 
 /**
- * Flush: bytes remain and the budget of the call is spent. Call again soon: nobody will wake you.
+ * Flush: bytes remain, and the budget of the call is spent. Flush again soon; no event will tell you to.
+ * State: a flush would offer bytes now.
  */
 #define SENDQ_MORE 8
 
 /**
- * Flush: fell to the low watermark after having been high. The producer may go on.
+ * Flush, and other functions that list it: what is queued has dropped to the low watermark after having been
+ * high. The producer may continue.
  */
 #define SENDQ_RESUME 16
 
 /**
- * Flush: bytes remain and the writer goes on once its connection is readable (TLS).
+ * Flush, state: bytes remain, and the write callback can continue once its connection is readable (TLS).
  */
 #define SENDQ_WANT_READ 32
 
 /**
- * What a sendq_write_fn returns when it cannot go on before the connection is readable: what OpenSSL calls
+ * State: what is appended is held back (sendq_cork).
+ */
+#define SENDQ_CORKED 128
+
+/**
+ * State: appends are refused, after sendq_close or the end of the connection.
+ */
+#define SENDQ_CLOSED 256
+
+/**
+ * A sendq_write_fn returns this if it cannot continue before the connection is readable. OpenSSL calls this
  * SSL_ERROR_WANT_READ.
  */
 #define SENDQ_WRITE_WANT_READ -4096
 
 /**
- * Levels of sendq_set_logger: a bug in sendq was caught.
+ * A result of sendq_retry_after_ns: no flush can do anything before the socket changes.
+ */
+#define SENDQ_NEVER UINT64_MAX
+
+/**
+ * A level of sendq_set_logger: a bug in sendq was caught.
  */
 #define SENDQ_LOG_ERROR 1
 
 /**
- * A connection was given up, or failed for other reasons than its peer's going.
+ * A level of sendq_set_logger: a connection failed, but not because its peer closed or reset it; or the host
+ * discarded what was queued while the socket was full.
  */
 #define SENDQ_LOG_WARN 2
 
 /**
- * A peer went away.
+ * A level of sendq_set_logger: a peer has closed or reset its connection.
  */
 #define SENDQ_LOG_INFO 3
 
 /**
- * Nothing is logged at this level yet.
- */
-#define SENDQ_LOG_DEBUG 4
-
-/**
- * Nothing is logged at this level yet.
- */
-#define SENDQ_LOG_TRACE 5
-
-/**
- * One payload that many queues send. Any thread may use it, whatever the queues are.
+ * A shared buffer: one payload that many queues send. Any thread may use it, even if the queues are not
+ * thread-safe.
  */
 typedef struct sendq_buf_t sendq_buf_t;
 
 /**
- * Memory and a byte budget that many queues share: one per event-loop thread, or one per process.
+ * Memory and a byte budget that many queues share: one pool per event-loop thread, or one per process.
  */
 typedef struct sendq_pool_t sendq_pool_t;
 
 /**
- * One connection's output: what waits, in order.
+ * The output of one connection: the queued bytes, in order.
  */
 typedef struct sendq_t sendq_t;
 
 /**
- * A monotonic clock: nanoseconds since whenever. It may be called by any call on the pool's queues,
- * with no lock held, so it must not call these itself. Should it jump back, time stands still until it
- * has caught up. It must not throw.
+ * A monotonic clock: returns nanoseconds since any fixed time. Any call on the pool's queues may call it,
+ * with no lock held. It must not call such functions itself, and must not throw. If it goes back, sendq's
+ * time stands still until the clock has caught up.
  */
 typedef uint64_t (*sendq_now_fn)(void *arg);
 
 /**
- * How a pool is made. Zero in any field but size means its default.
+ * The configuration of a pool. Zero in any field except size means the default.
  */
 typedef struct {
     /**
-     * sizeof(sendq_pool_config_t): how sendq tells which version the caller was compiled against.
+     * sizeof(sendq_pool_config_t). It tells sendq which version the caller was compiled against.
      */
     size_t size;
     /**
-     * SENDQ_THREADSAFE, or 0.
+     * SENDQ_THREADSAFE, SENDQ_SOCKETS_NONBLOCKING and SENDQ_SIGPIPE_IGNORED, or 0.
      */
     uint32_t flags;
     /**
-     * 0.
+     * Must be 0.
      */
     uint32_t reserved;
     /**
-     * The budget in bytes: whole chunks, also those that are kept; memory that queues borrow, until its
-     * owners are told; shared buffers that were made with this pool. Over it, appends give -ENOBUFS.
-     * Default: none.
+     * The budget in bytes. It counts whole blocks, including free ones that are cached for the next append;
+     * borrowed memory, until its owner is released; and shared buffers that were made with this pool. It
+     * does not count files. An append that would exceed it returns -ENOBUFS. Only records of
+     * sendq_flush_with may exceed it, by 16 KiB for each connection. Default: no budget.
      */
     uint64_t max_bytes;
     /**
-     * Memory that one chunk takes, 256 at least, 48 bytes of it for its header; rounded up to whole
-     * pages from 4096 on. Chunks below 4096 come from malloc, whose heap does not always shrink when
-     * they are freed; others are mapped, and go back to the system. Default: 4 KiB.
+     * The size of a block in bytes: at least 256, of which 40 bytes are its header. Sizes from 4096 on are
+     * rounded up to whole pages. Blocks of less than 4096 bytes come from malloc, whose heap does not always
+     * shrink when they are freed. Larger blocks are mapped, and return to the system. Default: 4 KiB.
      */
     uint64_t chunk_bytes;
     /**
-     * Free chunks are kept for the next append up to this many bytes; what is above is freed at once.
-     * A load that stays below it causes no page faults. A pool that has held eight times as much
-     * keeps only a 32nd of it, until it holds less than four times as much and needs new chunks.
-     * Default: 4 MiB. 1: none is kept.
+     * Free blocks are cached for the next append, up to this many bytes. Blocks above it are freed at once.
+     * A load that stays below it causes no page faults. A pool that has held more than eight times
+     * keep_bytes has seen a burst: it then caches only 1/32 of keep_bytes, until it holds less than four
+     * times keep_bytes and needs new blocks. Default: 4 MiB. 1: no block is cached.
      */
     uint64_t keep_bytes;
     /**
-     * The clock of this pool's queues, for tests and simulations. NULL: the system's coarse monotonic
-     * one (clock_gettime(2)), which is exact to some milliseconds.
+     * The clock of this pool's queues, for tests and simulations. NULL: the system's coarse monotonic clock
+     * (clock_gettime(2)), which is exact to some milliseconds.
      */
     sendq_now_fn now;
     /**
-     * For now.
+     * The argument of now.
      */
     void *now_arg;
 } sendq_pool_config_t;
 
 /**
- * The figures of a pool, in bytes. Those of its queues are sums over those that sendq_pool_heaviest
- * looks at.
+ * The statistics of a pool. Sizes are in bytes. blocked and waiting do not count the queues that
+ * sendq_pool_heaviest leaves out because of their threads.
  */
 typedef struct {
     /**
@@ -217,145 +280,148 @@ typedef struct {
      */
     uint64_t queues;
     /**
-     * How many of them found their socket full, and wait for it.
+     * How many of them have found their socket full, and wait for it.
      */
     uint64_t blocked;
     /**
-     * What waits in all of them.
+     * Bytes queued in all of them.
      */
     uint64_t waiting;
     /**
-     * The budget; 0: none.
+     * The budget. 0: none.
      */
     uint64_t max;
     /**
-     * Chunks that queues hold.
+     * Blocks that queues hold.
      */
     uint64_t used;
     /**
-     * Chunks that are kept for the next append.
+     * Blocks that are cached for the next append.
      */
     uint64_t free;
     /**
-     * Borrowed memory, until its owners are told.
+     * Borrowed memory, until its owners are released.
      */
     uint64_t pinned;
     /**
-     * Shared payloads that were made with this pool and live.
+     * Shared buffers that were made with this pool and are not freed yet.
      */
     uint64_t shared;
     /**
-     * The most that used, free, pinned and shared ever were together.
+     * The highest sum of used, free, pinned and shared.
      */
     uint64_t peak;
 } sendq_pool_stats_t;
 
 /**
- * How a queue is made. Zero in any field but size means its default.
+ * The configuration of a queue. Zero in any field except size means the default.
  */
 typedef struct {
     /**
-     * sizeof(sendq_config_t): how sendq tells which version the caller was compiled against.
+     * sizeof(sendq_config_t). It tells sendq which version the caller was compiled against.
      */
     size_t size;
     /**
-     * SENDQ_THREADSAFE, or 0. A thread-safe queue wants a thread-safe pool.
+     * SENDQ_THREADSAFE, or 0. A thread-safe queue needs a thread-safe pool.
      */
     uint32_t flags;
     /**
-     * 0.
+     * Must be 0.
      */
     uint32_t reserved;
     /**
-     * The host's connection, for sendq_user. sendq does not look at it.
+     * The host's pointer for sendq_user, such as its connection. sendq does not use it.
      */
     void *user;
     /**
-     * SENDQ_RESUME comes when no more than this many bytes wait. Default: a half of high.
+     * The low watermark: SENDQ_RESUME is returned when no more than this many bytes are queued. Default:
+     * half of high.
      */
     uint64_t low;
     /**
-     * SENDQ_HIGH comes when at least this many bytes wait. Default: 1 MiB, or max if that is less.
+     * The high watermark: SENDQ_HIGH is returned when at least this many bytes are queued. Default: 1 MiB,
+     * or max if that is less.
      */
     uint64_t high;
     /**
-     * No more than this many bytes ever wait: over it, appends give -ENOBUFS. Default: no cap.
+     * The cap: an append that would queue more than this many bytes returns -ENOBUFS. Bytes in files do not
+     * count against low, high and max. Default: no cap.
      */
     uint64_t max;
     /**
-     * Borrowed pieces shorter than this are copied, and released at once: a piece of its own costs
-     * the kernel and the host more than a small copy. 1: never. Default: 8192, where borrowing began
-     * to win on TCP: with the value warm in the cache at 2 KiB (16 a flush) to 16 KiB (one a flush),
-     * with a cold one above 8 KiB.
+     * Borrowed pieces shorter than this are copied instead, and their owners are released at once: a small
+     * copy costs the kernel and the host less than a piece of its own. 1: no piece is copied. Default: 8192.
+     * On TCP, borrowing began to win at 2 KiB (16 pieces per flush) to 16 KiB (one per flush) with the value
+     * in the CPU cache, and above 8 KiB with a value that was not.
      */
     uint64_t copy_below;
 } sendq_config_t;
 
 /**
- * Tells the owner of borrowed memory, or of a file, that sendq needs it no more: exactly once, on the
- * thread whose call caused it, before that call returns, with no lock held. It may call anything on the
- * same queue, sendq_free included; who is to be told because of such a call is told after it has
- * returned, so that the stack does not grow. When two threads take turns in flushing a thread-safe
- * queue, either may tell what the other has sent. arg, data and len are those of the append (data is
- * NULL for a file or a notification). reason is 0: the bytes have left or were copied; -ECANCELED:
- * discarded by the host; another -errno: the connection has failed with it. It must not throw: an
- * exception ends the process.
+ * A release callback: sendq does not need the borrowed memory or the file any more. It is called exactly
+ * once, on the thread whose call caused it, before that call returns, with no lock held. It may call any
+ * function on the same queue, including sendq_free. If such a call completes further pieces, their owners
+ * are released after the callback has returned, so that the stack does not grow. When two threads flush a
+ * thread-safe queue in turns, either of them may release what the other has sent.
+ *
+ * arg, data and len are those of the append; data is NULL for a file or a notification. reason is 0 if the
+ * bytes were sent or copied, -ECANCELED if the host has discarded them, or another -errno with which the
+ * connection has failed. The callback must not throw: an exception ends the process.
  */
 typedef void (*sendq_release_fn)(void *arg, const void *data, size_t len, int reason);
 
 /**
- * Takes len bytes at data, for a host with its own way of writing: TLS, say. Returns how many it took, 1
- * or more; -EAGAIN (or 0): none, it is not writable; SENDQ_WRITE_WANT_READ: none, it goes on when it is
- * readable; another -errno: the connection has failed. It runs with no lock held, and may call anything
- * on the same queue; while it runs, sendq_discard and the like give -EBUSY. It must not throw: an
- * exception ends the process.
+ * A write callback: takes len bytes at data, for a host with its own way of writing, such as TLS. It returns
+ * how many bytes it took, at least 1; -EAGAIN or 0 if it took none because it is not writable;
+ * SENDQ_WRITE_WANT_READ if it took none and can continue when it is readable; or another -errno if the
+ * connection has failed. It runs with no lock held, and may call any function on the same queue. Calls that
+ * discard or consume return -EBUSY while it runs. It must not throw: an exception ends the process.
  */
 typedef int64_t (*sendq_write_fn)(void *arg, const void *data, size_t len);
 
 /**
- * The figures of one queue: bytes, counts, and nanoseconds. At any moment copied + borrowed + shared +
- * file = sent + discarded + waiting.
+ * The statistics of one queue: bytes, counts, and nanoseconds. Totals are since the queue was made. At any
+ * moment copied + borrowed + shared + file = sent + discarded + waiting.
  */
 typedef struct {
     /**
-     * Bytes appended by copying, ever. What is spliced counts as what it is.
+     * Bytes appended by copying, in total. Spliced bytes count as what they were in the other queue.
      */
     uint64_t copied;
     /**
-     * Bytes appended by sendq_append_ref without being copied, ever.
+     * Bytes appended by sendq_append_ref without being copied, in total.
      */
     uint64_t borrowed;
     /**
-     * Bytes appended by sendq_append_buf, ever.
+     * Bytes appended by sendq_append_buf, in total.
      */
     uint64_t shared;
     /**
-     * Bytes appended by sendq_append_file, ever.
+     * Bytes appended by sendq_append_file, in total.
      */
     uint64_t file;
     /**
-     * Bytes that left, ever.
+     * Bytes sent, in total.
      */
     uint64_t sent;
     /**
-     * Bytes that were dropped: discarded, rolled back, lost with the connection.
+     * Bytes discarded, rolled back, or lost with the connection, in total.
      */
     uint64_t discarded;
     /**
-     * Bytes that wait now.
+     * Bytes queued now.
      */
     uint64_t waiting;
     /**
-     * Memory of others that the queue keeps them from, borrowed and shared: whole pieces, until their
-     * owners have been told.
+     * Borrowed and shared memory that the queue refers to: whole pieces, until their owners are released.
      */
     uint64_t pinned;
     /**
-     * Memory of the pool that the queue holds.
+     * Blocks of the pool that the queue holds, in bytes.
      */
     uint64_t allocated;
     /**
-     * The most bytes that ever waited.
+     * The most bytes that were queued at one time.
      */
     uint64_t peak_waiting;
     /**
@@ -363,11 +429,11 @@ typedef struct {
      */
     uint64_t flushes;
     /**
-     * System calls by which they sent.
+     * System calls of these flushes, including those that only prepare one that sends.
      */
     uint64_t system_calls;
     /**
-     * System calls that took less than they were given.
+     * System calls that took fewer bytes than they were given.
      */
     uint64_t short_writes;
     /**
@@ -375,31 +441,26 @@ typedef struct {
      */
     uint64_t blocked;
     /**
-     * For how long it was, in all.
+     * For how long it was full, in total.
      */
     uint64_t blocked_ns;
     /**
-     * The pool's clock when bytes last left and others stayed, or when the first of those that wait
-     * came.
+     * The time, by the pool's clock, when bytes were last sent and others stayed queued. Before that, the
+     * time of the first flush or call of sendq_stalled_ns or sendq_stats that found queued bytes. 0: neither
+     * has happened.
      */
     uint64_t last_progress_ns;
     /**
-     * sendq_stalled_ns.
+     * The result of sendq_stalled_ns.
      */
     uint64_t stalled_ns;
-    /**
-     * Bytes that the peer's side has acknowledged: what left, without what is in the send buffer of
-     * the socket of the last flush (SIOCOUTQ, tcp(7)). True as long as that is open, and all that left went
-     * there: not after a splice. 0 where it cannot be told.
-     */
-    uint64_t acked;
 } sendq_stats_t;
 
 /**
- * Is told what sendq logs: one line without an end, NUL-terminated, and valid during the call. q is the
- * queue it is about, alive, or NULL. It runs on the thread whose call caused it, with no lock held,
- * before that call returns, and may call anything, sendq_free(q) included; what that logs in turn is
- * dropped. It must not throw: an exception ends the process.
+ * A log callback. message is one line without a line end, NUL-terminated, and valid during the call. q is
+ * the queue that the message is about, which is alive, or NULL. The callback runs on the thread whose call
+ * caused it, with no lock held, before that call returns. It may call any function, including sendq_free(q);
+ * what such a call logs is dropped. It must not throw: an exception ends the process.
  */
 typedef void (*sendq_log_fn)(void *arg, int level, sendq_t *q, const char *message);
 
@@ -408,123 +469,128 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * The version that is linked at run time: major << 16 | minor << 8 | patch. SENDQ_VERSION is the
- * one compiled against; within one major version (before 1.0: one minor) they may differ.
+ * Returns the version of the library at run time: major << 16 | minor << 8 | patch. SENDQ_VERSION is the
+ * version that the caller was compiled against. The two may differ within one major version (before 1.0: one
+ * minor version).
  */
 uint32_t sendq_version(void);
 
 /**
- * The same as text, such as "0.1.0". Static memory.
+ * Returns the version as text, such as "0.2.0". Static memory.
  */
 const char *sendq_version_string(void);
 
 /**
- * Makes a pool. config may be NULL: all defaults. On success *out owns it; give it to
- * sendq_pool_free.
+ * Makes a pool. If config is NULL, all fields have their defaults. On success *out is the new pool; give it
+ * to sendq_pool_free.
  *
- * -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, an unknown flag, a chunk size
- * below 256 bytes, a budget below one chunk, or a number that no memory can have.
- * -E2BIG: the config is of a newer version and asks for what this one does not know, or is over 4 KiB.
- * -ENOMEM. On failure *out is NULL.
+ * -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, a flag is unknown, chunk_bytes is
+ * less than 256, max_bytes is less than one block, or a number is larger than the address space.
+ * -E2BIG: the config is of a newer version and sets fields that this version does not know, or size is over
+ * 4 KiB.
+ * -ENOMEM: out of memory. On failure *out is NULL.
  */
 int sendq_pool_new(const sendq_pool_config_t *config,
                    sendq_pool_t **out);
 
 /**
- * Gives the pool up. Its queues and shared buffers keep it alive: it goes with the last of them. NULL:
- * nothing.
+ * Releases the host's handle of the pool. Queues and shared buffers keep the pool alive: it is freed with
+ * the last of them. NULL is ignored.
  */
 void sendq_pool_free(sendq_pool_t *pool);
 
 /**
- * The figures of a pool, as much of them as out_size has room for.
+ * Fills out with the statistics of a pool, up to out_size bytes.
  *
  * -EINVAL: pool or out is NULL.
  */
 int sendq_pool_stats(const sendq_pool_t *pool, sendq_pool_stats_t *out, size_t out_size);
 
 /**
- * Finds the queues that hold the most: chunks of the pool, and memory that they borrow or share. Fills
- * out with n of them at most, the heaviest first, and returns how many it filled in; queues that hold
- * nothing are left out. A shared buffer weighs in each queue its part among all who hold it. So a host
- * that is over its budget can drop the few that cause it. Looks at everything that waits: not for every
- * append.
+ * Finds the queues that hold most memory: blocks of the pool, borrowed memory, and shared buffers. A shared
+ * buffer is divided by the number of references to it, and each queue counts its share. Fills out with at
+ * most n queues, the heaviest first, and returns how many. Queues that hold nothing are left out. A host
+ * that is over its budget can thus drop the few queues that cause it. Costs one step for each borrowed or
+ * shared piece that is queued in the pool, so do not call it for every append.
  *
- * In a thread-safe pool, queues that are not thread-safe are left out: only their own threads may
- * look at them. And another thread may free what this has found: the host has to prevent that.
- * -EINVAL: pool is NULL, or out is and n is not 0. -ENOMEM.
+ * In a thread-safe pool, queues that are not thread-safe are left out, because only their own threads may
+ * look at them. The host has to make sure that no other thread frees a queue that this has returned.
+ * -EINVAL: pool is NULL, or out is NULL and n is not 0. -ENOMEM: out of memory.
  */
 int sendq_pool_heaviest(const sendq_pool_t *pool,
                         sendq_t **out,
                         size_t n);
 
 /**
- * Makes a queue. pool may be NULL: the process's own, thread-safe and without a budget. config may
- * be NULL: all defaults. On success *out owns the queue; give it to sendq_free.
+ * Makes a queue. If pool is NULL, the queue uses the process's default pool, which is thread-safe and has no
+ * budget. If config is NULL, all fields have their defaults. On success *out is the new queue; give it to
+ * sendq_free.
  *
- * -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, an unknown flag, low above
- * high, high above max, or a thread-safe queue of a pool that is not.
- * -E2BIG: the config is of a newer version and asks for what this one does not know, or is over 4 KiB.
- * -ENOMEM. On failure *out is NULL.
+ * -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, a flag is unknown, low is above high,
+ * high is above max, or the queue is thread-safe and the pool is not.
+ * -E2BIG: the config is of a newer version and sets fields that this version does not know, or size is over
+ * 4 KiB.
+ * -ENOMEM: out of memory. On failure *out is NULL.
  */
 int sendq_new(sendq_pool_t *pool,
               const sendq_config_t *config,
               sendq_t **out);
 
 /**
- * Ends the queue: what waits is discarded and released, all memory goes back to the pool. No other
- * thread may be using it. To send what waits first: sendq_close, and flush until nothing waits.
- * A callback of the queue may free it, and even again when it is told of that. NULL: nothing.
+ * Frees the queue. Queued bytes are discarded, all owners are released (-ECANCELED), and all memory returns
+ * to the pool. No other thread may be using the queue. To send what is queued first, call sendq_close and
+ * flush until nothing is queued. A callback may free its own queue. If that runs further callbacks of the
+ * queue, these may call sendq_free, too: the second call does nothing. NULL is ignored.
  */
 void sendq_free(sendq_t *q);
 
 /**
- * No more appends: they give -EPIPE. What waits is still flushed: when a flush gives no hint, all of it
- * has left, but for what is corked, which goes on waiting for sendq_uncork. A success also on a queue
- * that is closed or has failed.
+ * Closes the queue: appends return -EPIPE from now on. What is queued is still flushed. When a flush returns
+ * no hint, all of it is sent, except corked bytes, which stay until sendq_uncork. Closing a queue that is
+ * closed or has failed succeeds.
  *
  * -EINVAL: q is NULL.
  */
 int sendq_close(sendq_t *q);
 
 /**
- * sendq_close, for the usual end of a connection: what has not left in timeout_ns nanoseconds is given
- * up. When that time is over, the next sendq_flush, sendq_consume or the like discards what
- * still waits, and fails the connection with -ETIMEDOUT: sendq_retry_after_ns says when to make that
- * call though the socket never becomes writable, and the discarded of sendq_stats how many bytes were
- * lost. A timeout of 0 is over at once. A later call sets another time, even after the first. A success
- * also on a queue where nothing waits, or that has failed.
+ * sendq_close with a deadline. Bytes that are not sent within timeout_ns nanoseconds are lost: the next
+ * sendq_flush, sendq_consume or other call that sends or closes discards them, and fails the connection with
+ * -ETIMEDOUT. sendq_retry_after_ns says when to make that call, even if the socket never becomes writable.
+ * The field discarded of sendq_stats says how many bytes were lost. A timeout of 0 means now. A later call
+ * sets another deadline. The call succeeds if nothing is queued, or if the queue has failed.
  *
- * -EINVAL: q is NULL. -ETIMEDOUT: bytes wait, and the timeout is 0. -EBUSY: another thread is
- * flushing it; -ENOMEM: nothing happened.
+ * -EINVAL: q is NULL. -ETIMEDOUT: bytes are queued, and timeout_ns is 0.
+ * -EBUSY: another thread is flushing the queue. -ENOMEM: out of memory. After these two nothing has changed.
  */
 int sendq_close_within(sendq_t *q,
                        uint64_t timeout_ns);
 
 /**
- * Drops what waits now. The queue can be used on. Reserved memory is not waiting: it stays. A success
- * also on a queue that is closed or has failed.
+ * Discards what is queued. Owners are released with -ECANCELED before the call returns. The queue can be
+ * used further. Reserved memory is not queued, and stays. Discarding from a queue that is closed or has
+ * failed succeeds.
  *
  * Hint: SENDQ_RESUME.
- * -EINVAL: q is NULL. -EBUSY: another thread is flushing it.
+ * -EINVAL: q is NULL. -EBUSY: another thread is flushing the queue.
  */
 int sendq_discard(sendq_t *q);
 
 /**
- * The user pointer of the queue's config. NULL for NULL.
+ * Returns the user pointer of the queue's config. NULL if q is NULL.
  */
 void *sendq_user(const sendq_t *q);
 
 /**
- * Copies len bytes behind what waits: all of them, or none. The caller keeps its memory. Pieces
- * appended one after another leave as one. An empty append to a queue that is open is a success, and
- * data may then be NULL.
+ * Appends a copy of len bytes: all of them, or none. The caller keeps its memory. Copied pieces that follow
+ * each other are sent as one. Appending no bytes to an open queue succeeds; data may then be NULL.
  *
  * Hints: SENDQ_WAKE, SENDQ_HIGH.
- * -EINVAL: q is NULL, data is NULL, or len is more than an object can have.
- * -EPIPE: the queue is closed. -ENOBUFS: over max, or over the pool's budget: try again when some of what
- * waits has left, here or, for the budget, in any queue of the pool. -ENOMEM. -EBUSY: memory is
- * reserved, sendq_commit comes first.
+ * -EINVAL: q is NULL, data is NULL, or len is larger than an object can be.
+ * -EPIPE: the queue is closed. -ENOMEM: out of memory.
+ * -ENOBUFS: over max, or over the pool's budget. Try again when bytes of this queue, or for the budget of
+ * any queue of the pool, were sent.
+ * -EBUSY: memory is reserved; call sendq_commit first.
  * Another -errno: the connection has failed with it (sendq_error).
  */
 int sendq_append(sendq_t *q,
@@ -532,22 +598,24 @@ int sendq_append(sendq_t *q,
                  size_t len);
 
 /**
- * Copies the iovcnt pieces of iov behind what waits, in order, as one append: all or none. Empty
- * pieces are skipped. iovcnt has no upper limit.
+ * Appends a copy of the iovcnt pieces of iov, in order, as one append: all or none. Empty pieces are
+ * skipped. iovcnt may be above IOV_MAX.
  *
- * Hints and errors as for sendq_append; -EINVAL also for a negative iovcnt, a NULL iov that is not
- * empty, and pieces that add up to more than an object can have.
+ * Hints and errors as for sendq_append. -EINVAL also if iovcnt is negative, if iov is NULL and iovcnt is not
+ * 0, or if the pieces add up to more than an object can be.
  */
-int sendq_appendv(sendq_t *q, const struct iovec *iov, int iovcnt);
+int sendq_appendv(sendq_t *q,
+                  const struct iovec *iov,
+                  int iovcnt);
 
 /**
- * Borrows len bytes behind what waits, without copying them. They must stay readable and unchanged
- * until release is called with arg, data and len. Fewer than copy_below bytes are copied instead, and
- * released before the call returns. A NULL release means that the memory is immortal, or that the
- * host knows by other means (sendq_notify).
+ * Appends len bytes without copying them. They must stay readable and unchanged until release is called with
+ * arg, data and len. Fewer than copy_below bytes, or none, are copied, and release is called before this
+ * returns. If release is NULL, the memory must stay valid for good, or the host has to learn in another way
+ * when it is not needed any more (sendq_notify).
  *
- * Hints and errors as for sendq_append; -EINVAL also for a len of 0. On failure the caller still owns
- * its memory, and release is never called.
+ * Hints and errors as for sendq_append. On failure the caller still owns its memory, and release is never
+ * called.
  */
 int sendq_append_ref(sendq_t *q,
                      const void *data,
@@ -556,14 +624,30 @@ int sendq_append_ref(sendq_t *q,
                      void *arg);
 
 /**
- * Puts len bytes of the file fd, from offset on, behind what waits, without reading them now:
- * sendfile(2) sends them where it can. The file must stay open, and hold those bytes, until release
- * is called with arg, NULL and len.
+ * Appends len bytes of buf, from offset, without copying them. The queue holds a reference to buf until they
+ * are sent or discarded. Appending no bytes succeeds.
  *
- * Hints and errors as for sendq_append; -EINVAL also for a len of 0, and an offset and len that no
- * file has; -EBADF: fd is negative. On failure release is never called. If the file turns out shorter
- * when its turn comes, what was promised of the stream cannot be kept: the connection fails with
- * -EIO; with the error of read(2) if that fails.
+ * Hints and errors as for sendq_append. -EINVAL also if buf is NULL, or if the range is not inside the
+ * buffer.
+ */
+int sendq_append_buf(sendq_t *q,
+                     sendq_buf_t *buf,
+                     size_t offset,
+                     size_t len);
+
+/**
+ * Appends len bytes of the file fd, from offset, without reading them now. They are sent by sendfile(2)
+ * where possible. The file must stay open and keep those bytes until release is called with arg, NULL and
+ * len. File bytes are not memory: they do not count against low, high, max and the pool's budget. Appending
+ * no bytes succeeds, and release is called before this returns.
+ *
+ * Hints and errors as for sendq_append. On failure release is never called.
+ * -EINVAL also if no file can have that offset and len. -EBADF: fd is negative.
+ * -ENOBUFS: more than 64 files and notifications are queued and their descriptions alone take more memory
+ * than max, or the pool has no memory left for the description.
+ *
+ * If the file is shorter than promised when its bytes are sent, the stream cannot be continued: the
+ * connection fails with -ENODATA. If reading the file fails, the connection fails with the error of read(2).
  */
 int sendq_append_file(sendq_t *q,
                       int fd,
@@ -573,228 +657,98 @@ int sendq_append_file(sendq_t *q,
                       void *arg);
 
 /**
- * Calls function with arg, NULL and 0 once all that waits now has left; at once if nothing waits, unless the
- * queue is corked: then the notification is held back with the rest.
+ * Calls function with arg, NULL, 0 and a reason (see sendq_release_fn) when all bytes that are queued now
+ * have been sent, or when they are discarded. If nothing is queued, it is called before this returns, unless
+ * the queue is corked: then the notification is held back like other appends. A notification does not divide
+ * what is sent into more pieces.
  *
- * Errors as for sendq_append; -EINVAL also for a NULL function. -ENOBUFS also when more than 64 segments
- * wait which take more memory than max. On failure function is never called.
+ * Errors as for sendq_append. On failure function is never called.
+ * -EINVAL also if function is NULL.
+ * -ENOBUFS also if more than 64 files and notifications are queued and their descriptions alone take more
+ * memory than max.
  */
 int sendq_notify(sendq_t *q,
                  sendq_release_fn function,
                  void *arg);
 
 /**
- * Moves all that waits in from behind what waits in to, without copying it (up to 1 KiB is copied,
- * so that many small messages share memory). from is empty then, and can be used on; its bytes count
- * as having left it. Who paused its producer lets that go on: no SENDQ_RESUME says so. The queues may
- * have different pools: the memory counts against to's from then on. Splicing from an empty queue is a
- * success.
+ * Moves all that is queued in from to the end of to. Nothing is copied, except up to 1 KiB, so that many
+ * small messages share memory. from is empty afterwards, and can be used further; its bytes count as sent by
+ * it. If its producer was paused, the producer may continue, although no SENDQ_RESUME says so. The queues
+ * may have different pools: the memory then counts against the pool of to. Splicing from an empty queue
+ * succeeds. Costs one step for each borrowed or shared piece in from.
  *
- * Hints of to: SENDQ_WAKE, SENDQ_HIGH.
- * -EINVAL: a queue is NULL, both are the same, or only one of them is thread-safe. -EPIPE, -ENOBUFS,
- * -EBUSY as for sendq_append to to. -EBUSY also: from has memory reserved, is corked, is being flushed,
- * or has owners yet to be told (in a callback of it).
- * Another -errno: either connection has failed with it. On failure nothing is moved.
+ * Hints, for to: SENDQ_WAKE, SENDQ_HIGH.
+ * -EINVAL: a queue is NULL, both are the same, or only one of them is thread-safe.
+ * -EPIPE, -ENOBUFS, -ENOMEM, -EBUSY: as for sendq_append to to.
+ * -EBUSY also: from has memory reserved, is corked, is being flushed, or has owners that are not released
+ * yet (in one of its callbacks).
+ * Another -errno: one of the connections has failed with it. On failure nothing is moved.
  */
 int sendq_splice(sendq_t *to,
                  sendq_t *from);
 
 /**
- * What is appended from here on is held back: it waits and counts against every limit, but no flush
- * sees it, until sendq_uncork lets it go or sendq_rollback takes it back. It is the queue that is corked:
- * in a thread-safe one, what other threads append is held back, and taken back, as well.
+ * Corks the queue: what is appended from now on is held back. It counts as queued and against every limit,
+ * but no flush sends it, until sendq_uncork makes it available or sendq_rollback discards it. The cork
+ * belongs to the queue: in a thread-safe queue it holds back, and a rollback discards, what other threads
+ * append as well.
  *
- * -EINVAL: q is NULL. -EALREADY: it is corked. -EPIPE: closed. -EBUSY: memory is reserved.
+ * -EINVAL: q is NULL. -EALREADY: it is corked. -EPIPE: it is closed. -EBUSY: memory is reserved.
  * Another -errno: the connection has failed with it.
  */
 int sendq_cork(sendq_t *q);
 
 /**
- * Lets go what was held back, and ends the cork.
+ * Ends the cork, and makes available what was held back.
  *
- * Hint: SENDQ_WAKE, when nothing but that waits.
+ * Hint: SENDQ_WAKE, if bytes were held back and no others are queued.
  * -EINVAL: q is NULL or not corked. -EBUSY: memory is reserved.
  * Another -errno: the connection has failed with it.
  */
 int sendq_uncork(sendq_t *q);
 
 /**
- * Takes back what was appended since sendq_cork, as if it had never been, and ends the cork. What was
- * borrowed of it is released with -ECANCELED before the call returns; the bytes count as discarded.
+ * Ends the cork, and discards what was appended since sendq_cork, as if it had not been appended. Its owners
+ * are released with -ECANCELED before the call returns (in a release callback: after that callback has
+ * returned). The bytes count as discarded.
  *
- * Hint: SENDQ_RESUME. Errors as for sendq_uncork.
+ * Hint: SENDQ_RESUME.
+ * Errors as for sendq_uncork.
  */
 int sendq_rollback(sendq_t *q);
 
 /**
- * Lends len contiguous bytes to write a message into, at *out, until sendq_commit. Only what is
- * committed is ever sent. Until then other appends, and another reserve, give -EBUSY; flushing goes
- * on. The memory is the queue's: it stays valid until the commit or sendq_free.
+ * Reserves len contiguous bytes at *out for the caller to write into. Only what sendq_commit then appends is
+ * ever sent. Until the commit, other appends and reservations return -EBUSY; flushing continues. The memory
+ * belongs to the queue, and stays valid until the commit or sendq_free.
  *
- * Errors as for sendq_append; -EINVAL also for a NULL out and a len of 0. On failure *out is NULL.
+ * Errors as for sendq_append. -EINVAL also if out is NULL. On failure *out is NULL.
  */
-int sendq_reserve(sendq_t *q, size_t len, void **out);
+int sendq_reserve(sendq_t *q,
+                  size_t len,
+                  void **out);
 
 /**
- * The first used bytes of what was reserved wait from now on, and the reservation ends. used may be
- * 0: the reservation ends, and nothing was appended.
+ * Appends the first used bytes of the reserved memory, and ends the reservation. used may be 0: then nothing
+ * is appended.
  *
  * Hints: SENDQ_WAKE, SENDQ_HIGH.
- * -EINVAL: q is NULL, nothing is reserved, or used is more than what is (the reservation stays).
- * -EPIPE, another -errno: the queue is closed, or has failed with it; a reservation ends.
+ * -EINVAL: q is NULL, nothing is reserved, or used is more than was reserved. The reservation stays.
+ * -EPIPE, another -errno: the queue is closed, or has failed with it. The reservation has ended.
  */
-int sendq_commit(sendq_t *q, size_t used);
+int sendq_commit(sendq_t *q,
+                 size_t used);
 
 /**
- * Hands what waits to the connected stream socket fd, oldest first, until it takes no more or max_bytes
- * (0: no budget) are spent. Never waits and never raises SIGPIPE, whatever the socket's mode. What is
- * appended by other threads meanwhile is left for the next call.
+ * Makes a shared buffer by copying len bytes. It counts against the budget of pool (NULL: the default pool)
+ * once, however many queues send it, until it is freed, and it keeps the pool alive. On success *out is a
+ * reference to it; give it to sendq_buf_unref when no more appends will follow. The queues hold their own
+ * references. The calling thread must be one that may use the pool; afterwards any thread may use the
+ * buffer.
  *
- * If nothing waits, fd is not looked at. For a host that filters system calls: it makes send(2) for one
- * piece, sendmsg(2) for several, and for a part of a file sendfile(2), or pread(2) and send(2).
- *
- * No hint but perhaps SENDQ_RESUME: all has left. SENDQ_BLOCKED: the socket is full, flush again when
- * it is writable. SENDQ_MORE: flush again soon. SENDQ_RESUME: what waits has fallen to low.
- * -EINVAL: q is NULL. -EBUSY: another thread is flushing it; nothing happened.
- * Another -errno is the end of the connection, such as -EPIPE or -ECONNRESET (the peer is gone),
- * -EBADF (fd is closed), -ENOTSOCK (fd is no socket): everything that waits has been
- * discarded when the call returns, and later appends and flushes give the same error. A socket that
- * is not connected gives -EPIPE or -ENOTCONN. See send(2).
- */
-int sendq_flush(sendq_t *q,
-                sendq_fd_t fd,
-                size_t max_bytes);
-
-/**
- * sendq_flush by means of write, which is called with arg until all that waited has left, it takes no
- * more, or max_bytes are spent (0: no budget). It is given contiguous bytes, at most 16 KiB at once: the
- * plaintext of one TLS record. Small pieces are gathered into such records, and their owners released
- * when they are copied; a larger piece comes from where it lies; files are read. When write has taken
- * nothing, the next call offers it the same bytes at the same address first, even above max_bytes: what
- * SSL_write(3) wants without SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER. So after that, what waits should not be
- * discarded if the connection is to go on.
- *
- * Hints: as for sendq_flush; SENDQ_WANT_READ in place of SENDQ_BLOCKED, when write asked for it.
- * -EINVAL: q or write is NULL. -EBUSY: another thread is flushing it, or write called this. -ENOMEM:
- * nothing happened. -ECANCELED: write has freed q. Another -errno is the end of the connection, with
- * what write returned (-EIO if it took more than it was given), as for sendq_flush.
- */
-int sendq_flush_with(sendq_t *q,
-                     sendq_write_fn write,
-                     void *arg,
-                     size_t max_bytes);
-
-/**
- * Fills up to iovcnt entries of iov with what waits, oldest first, and returns how many were filled:
- * for a host with its own way of writing, which then calls sendq_consume. What was peeked stays
- * where it is until it is consumed, flushed, discarded, freed, or the connection fails; appending does
- * not move it. So a thread-safe queue is peeked by the thread that also flushes. A queue that has failed
- * has nothing to show. Part of a file
- * has no address: the pieces end before it, and at its turn there are none.
- *
- * -EINVAL: q is NULL, iovcnt is negative, or iov is NULL and iovcnt is not 0.
- */
-int sendq_peek(const sendq_t *q,
-               struct iovec *iov,
-               int iovcnt);
-
-/**
- * The host has sent the first bytes bytes that wait by its own means: they are gone, and count as
- * sent.
- *
- * Hint: SENDQ_RESUME.
- * -EINVAL: q is NULL, or fewer wait; nothing is consumed. -EBUSY: another thread is flushing it.
- * Another -errno: the connection has failed with it.
- */
-int sendq_consume(sendq_t *q, size_t bytes);
-
-/**
- * Bytes that wait now. 0 for NULL.
- */
-uint64_t sendq_queued_bytes(const sendq_t *q);
-
-/**
- * Bytes that have left, ever: flushed or consumed. Only grows. 0 for NULL.
- */
-uint64_t sendq_sent_bytes(const sendq_t *q);
-
-/**
- * Nanoseconds since the last byte left while bytes waited, by the pool's clock. 0 if none wait, or only
- * corked ones, and for NULL. It measures what leaves, not how much waits, and needs no flush to grow: a
- * host looks at it from a timer, and drops the connections that are stuck. With sendq_set_min_rate, a
- * connection that has been too slow for longer counts as stalled for that long.
- */
-uint64_t sendq_stalled_ns(const sendq_t *q);
-
-/**
- * No faster than bytes_per_second from now on; 0: as fast as the socket. Up to burst bytes may leave at
- * once after a pause; 0: what comes in a second. A new rate does not fill the bucket again. Flushes
- * that it holds back give SENDQ_MORE: sendq_retry_after_ns says when the next makes sense. What the
- * host sends by itself (sendq_consume) counts, but is not held back. The pool's clock sets the step:
- * the default one moves every few milliseconds (clock_getres(2), CLOCK_MONOTONIC_COARSE), and a burst
- * that is less than what comes meanwhile is all that leaves meanwhile.
- *
- * -EINVAL: q is NULL. -ENOMEM: nothing is changed.
- */
-int sendq_set_rate(sendq_t *q,
-                   uint64_t bytes_per_second,
-                   uint64_t burst);
-
-/**
- * Slower counts as stalled: when fewer than bytes_per_second times the window have left in window_ns
- * nanoseconds, while bytes waited all the time, sendq_stalled_ns counts from the beginning of that
- * window, until a window comes in which as much has left. So a client that takes a byte a minute is
- * judged like one that takes none: set, say, 1000 bytes a second over 10 s, and drop who is stalled for
- * more than 30 s. The limit should not be below the window. 0: no such floor.
- *
- * What leaves is what the socket takes, and a socket that was full is writable again only when a good
- * part of its send buffer is free: with a buffer of megabytes, a slow reader seems to stand still for
- * long. So choose the window by SO_SNDBUF (socket(7)), or set that; and set no floor above the rate of
- * sendq_set_rate.
- *
- * -EINVAL: q is NULL, or the window is 0 and bytes_per_second is not. -ENOMEM: nothing is changed.
- */
-int sendq_set_min_rate(sendq_t *q,
-                       uint64_t bytes_per_second,
-                       uint64_t window_ns);
-
-/**
- * In how many nanoseconds a flush does something although the socket does not become writable: when
- * the rate (sendq_set_rate) lets go of enough to be worth a call, or the time of sendq_close_within is
- * over, by the pool's clock, which may be a step behind the timer's. For the host's timer. 0 after
- * SENDQ_MORE: at once; 0 after SENDQ_BLOCKED: there is nothing to wait for but the socket. 0 for NULL.
- */
-uint64_t sendq_retry_after_ns(const sendq_t *q);
-
-/**
- * 0, or the -errno that ended the connection. -ENOTRECOVERABLE: a bug in sendq was caught here; the
- * queue is out of use, other queues are not. -EINVAL: q is NULL.
- */
-int sendq_error(const sendq_t *q);
-
-/**
- * Other watermarks from now on, with 0 for the defaults (see sendq_config_t). What waits stays,
- * also above a new max.
- *
- * Hints: SENDQ_HIGH, when as much waits as the new high or more; else SENDQ_RESUME, when what waits is at
- * or below the new low after having been high.
- * -EINVAL: q is NULL, low above high, or high above max. -ENOMEM: a low that is not a half of high has
- * no room. Then nothing is changed.
- */
-int sendq_set_watermarks(sendq_t *q,
-                         uint64_t low,
-                         uint64_t high,
-                         uint64_t max);
-
-/**
- * Makes a payload that many queues can send, by copying len bytes. It counts against the budget of
- * pool, once, however many queues it waits in, until it is gone; NULL: the process's own pool. *out
- * holds it; give it to sendq_buf_unref when no more appends are to come: the queues keep it while they
- * need it. It keeps the pool alive. Made by a thread that may use the pool; after that any thread may
- * use it.
- *
- * -EINVAL: out or data is NULL, or len is 0 or more than an object can have. -ENOBUFS: over the pool's
- * budget. -ENOMEM. On failure *out is NULL.
+ * -EINVAL: out is NULL, data is NULL and len is not 0, or len is larger than an object can be.
+ * -ENOBUFS: over the pool's budget. -ENOMEM: out of memory. On failure *out is NULL.
  */
 int sendq_buf_copy(sendq_pool_t *pool,
                    const void *data,
@@ -802,11 +756,11 @@ int sendq_buf_copy(sendq_pool_t *pool,
                    sendq_buf_t **out);
 
 /**
- * The same without copying: the bytes must stay readable and unchanged until release is called, once,
- * with arg, data, len and reason 0, by whichever thread gives up the last hold. A NULL release means
- * that the memory is immortal.
+ * Makes a shared buffer without copying. The bytes must stay readable and unchanged until release is called,
+ * once, with arg, data, len and reason 0, by the thread that gives up the last reference. If release is
+ * NULL, the memory must stay valid for good.
  *
- * Errors as for sendq_buf_copy; then release is never called.
+ * Errors as for sendq_buf_copy; release is then never called.
  */
 int sendq_buf_wrap(sendq_pool_t *pool,
                    const void *data,
@@ -816,40 +770,213 @@ int sendq_buf_wrap(sendq_pool_t *pool,
                    sendq_buf_t **out);
 
 /**
- * One hold more, for another owner of the handle. Returns buf. NULL for NULL.
+ * Takes another reference. Returns buf, or NULL if buf is NULL.
  */
 sendq_buf_t *sendq_buf_ref(sendq_buf_t *buf);
 
 /**
- * Gives a hold up. NULL: nothing.
+ * Gives up a reference. The last one frees the buffer. NULL is ignored.
  */
 void sendq_buf_unref(sendq_buf_t *buf);
 
 /**
- * Puts len bytes of buf, from offset on, behind what waits, without copying them. The queue holds buf
- * until they have left or were dropped.
+ * Sends what is queued to the connected stream socket fd, oldest bytes first, until the socket takes no more
+ * or max_bytes are sent (0: no limit). It never blocks and never raises SIGPIPE, whatever the socket's mode.
+ * Bytes that other threads append meanwhile are left for the next call. All system calls of one flush except
+ * the last carry MSG_MORE (send(2)), so that a header and the file behind it share a segment. sendfile(2)
+ * has no such flag.
  *
- * Hints and errors as for sendq_append; -EINVAL also for a NULL buf, a len of 0, and a range that is
- * not inside the buffer.
+ * If nothing is queued, fd is not used.
+ *
+ * No hint, or only SENDQ_RESUME: all is sent, except corked bytes.
+ * Hints: SENDQ_BLOCKED: the socket is full; flush again when it is writable. SENDQ_MORE: max_bytes are sent,
+ * or a rate holds back the rest; flush again soon (sendq_retry_after_ns). SENDQ_RESUME: what is queued has
+ * dropped to the low watermark.
+ * -EINVAL: q is NULL. -EBUSY: another thread is flushing the queue; nothing has changed.
+ * Another -errno is the end of the connection: -EPIPE or -ECONNRESET (the peer is gone), -EBADF (fd is
+ * closed), -ENOTSOCK (fd is no socket), -ENODATA (a file is shorter than promised), -ETIMEDOUT (the deadline
+ * of sendq_close_within has passed), or an error of send(2). A socket that is not connected gives -EPIPE or
+ * -ENOTCONN. Everything that was queued is discarded and released with that error before the call returns,
+ * and later appends and flushes return the same error.
  */
-int sendq_append_buf(sendq_t *q,
-                     sendq_buf_t *buf,
-                     size_t offset,
-                     size_t len);
+int sendq_flush(sendq_t *q,
+                sendq_fd_t fd,
+                size_t max_bytes);
 
 /**
- * Stands in for sendmsg(2): the same arguments, the same result, -1 with errno. It takes all bytes of
- * msg or none. What waits is flushed first; if it falls to low by that, no hint says so. If nothing waits
- * then, it writes straight from the caller's memory, and copies only what the socket refused; otherwise it
- * copies everything. A thread-safe queue always copies, and then flushes. What is left waits: see
- * sendq_queued_bytes, and flush when fd is writable. With sendq_set_rate it sends no faster than that.
+ * Sends what is queued through the write callback, which is called with arg until all is sent, it takes no
+ * more, or max_bytes are sent (0: no limit). Each call gets contiguous bytes, at most 16 KiB: the plaintext
+ * of one TLS record. Small pieces are gathered into such records, larger pieces are passed from where they
+ * are, and files are read.
  *
- * Errors, with nothing taken: EAGAIN: as much waits as the high watermark or more, although a flush was
- * tried. EOPNOTSUPP: a destination, ancillary data, or a flag other than MSG_DONTWAIT, MSG_NOSIGNAL and
- * MSG_MORE, which change nothing. EINVAL: q or msg is NULL, or as for sendq_appendv (sendmsg(2) says
- * EFAULT, and EMSGSIZE above IOV_MAX pieces, of which any number may be here). EPIPE, ENOBUFS,
- * ENOMEM, EBUSY as for sendq_append; ENOBUFS also when msg is larger than max. Other errors end the
- * connection, as for sendq_flush.
+ * If write has taken nothing, the next call of this function first passes the same bytes at the same
+ * address, even if they are more than max_bytes. SSL_write(3) requires this unless
+ * SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER is set. So, after a refusal, do not discard what is queued if the
+ * connection is to continue. A gathered record takes up to 16 KiB of the pool's memory until write has taken
+ * it. The pool's budget does not refuse it.
+ *
+ * Hints: as for sendq_flush; SENDQ_WANT_READ in place of SENDQ_BLOCKED, if write returned
+ * SENDQ_WRITE_WANT_READ.
+ * -EINVAL: q or write is NULL. -EBUSY: another thread is flushing the queue, or write called this function.
+ * -ENOMEM: out of memory, and nothing was sent. -ECANCELED: write has freed q.
+ * Another -errno is the end of the connection, as for sendq_flush: the error that write returned, or -EIO if
+ * it returned more than len.
+ */
+int sendq_flush_with(sendq_t *q,
+                     sendq_write_fn write,
+                     void *arg,
+                     size_t max_bytes);
+
+/**
+ * Fills up to iovcnt entries of iov with the oldest queued bytes, and returns how many entries were filled.
+ * A host with its own way of writing sends them and then calls sendq_consume. The memory stays where it is
+ * until it is consumed, flushed or discarded, the queue is freed, or the connection fails. Appending does
+ * not move it. So a thread-safe queue may be peeked only by the thread that also flushes it. The entries end
+ * before a part of a file, which has no address; there are none if a file comes first, or if the connection
+ * has failed. Costs O(iovcnt), and one step for each notification in between.
+ *
+ * -EINVAL: q is NULL, iovcnt is negative, or iov is NULL and iovcnt is not 0.
+ */
+int sendq_peek(const sendq_t *q,
+               struct iovec *iov,
+               int iovcnt);
+
+/**
+ * Consumes the first bytes bytes, which the host has sent itself. They count as sent.
+ *
+ * Hint: SENDQ_RESUME.
+ * -EINVAL: q is NULL, or fewer bytes are queued; nothing is consumed. -EBUSY: another thread is flushing the
+ * queue.
+ * -ETIMEDOUT: the bytes are consumed, and the deadline of sendq_close_within has passed: the rest is
+ * discarded.
+ * Another -errno: the connection has failed with it.
+ */
+int sendq_consume(sendq_t *q,
+                  size_t bytes);
+
+/**
+ * Returns how many bytes are queued. 0 if q is NULL. O(1).
+ */
+uint64_t sendq_queued_bytes(const sendq_t *q);
+
+/**
+ * Returns how many queued bytes are not in files: these count against high, max and the pool's budget. 0 if
+ * q is NULL. O(1).
+ */
+uint64_t sendq_queued_memory(const sendq_t *q);
+
+/**
+ * Returns how many bytes were sent in total, by flushes or sendq_consume. This number only increases. 0 if q
+ * is NULL. O(1).
+ */
+uint64_t sendq_sent_bytes(const sendq_t *q);
+
+/**
+ * Returns for how many nanoseconds no byte was sent while bytes were queued, by the pool's clock. For the
+ * first bytes of a queue that was empty, the time counts from the first flush after them, or the first call
+ * of this function, because an append does not read the clock. 0 if nothing is queued, or only corked bytes,
+ * or q is NULL.
+ *
+ * The time depends on what is sent, not on how much is queued, and it grows without a flush. So a host
+ * checks it from a timer, and drops the connections that are stuck. With sendq_set_min_rate, a connection
+ * that has been too slow for longer counts as stalled for that long. O(1); reads the clock.
+ */
+uint64_t sendq_stalled_ns(const sendq_t *q);
+
+/**
+ * Returns the current state as hints, for a host that has lost track of them: SENDQ_HIGH (the producer
+ * should be paused), SENDQ_BLOCKED or SENDQ_WANT_READ (what the next flush waits for), SENDQ_MORE (a flush
+ * would offer bytes now), SENDQ_CORKED, SENDQ_CLOSED (also after a failure: see sendq_error). 0: none of
+ * these. O(1); reads the clock if there is a rate.
+ *
+ * -EINVAL: q is NULL.
+ */
+int sendq_state(const sendq_t *q);
+
+/**
+ * Returns 0, or the -errno that ended the connection. -ENOTRECOVERABLE: a bug in sendq was caught, and this
+ * queue cannot be used any more. -EINVAL: q is NULL. O(1).
+ */
+int sendq_error(const sendq_t *q);
+
+/**
+ * Replaces the watermarks; 0 means the default (see sendq_config_t). What is queued stays, even if it is
+ * above the new max.
+ *
+ * Hints: SENDQ_HIGH, if as much is queued as the new high or more. Otherwise SENDQ_RESUME, if what is queued
+ * is at or below the new low after having been high.
+ * -EINVAL: q is NULL, low is above high, or high is above max.
+ * -ENOMEM: a low other than half of high needs memory. Nothing has changed.
+ */
+int sendq_set_watermarks(sendq_t *q,
+                         uint64_t low,
+                         uint64_t high,
+                         uint64_t max);
+
+/**
+ * Limits the rate to bytes_per_second; 0: no limit. After a pause, up to burst bytes may be sent at once (a
+ * token bucket); a burst of 0 means the bytes of one second. A new rate does not refill the bucket. A flush
+ * that the rate holds back returns SENDQ_MORE; sendq_retry_after_ns says when to flush again. Bytes that the
+ * host sends itself (sendq_consume) count against the rate, but are not held back.
+ *
+ * The resolution is that of the pool's clock. The default clock advances every few milliseconds
+ * (clock_getres(2), CLOCK_MONOTONIC_COARSE). A burst that is smaller than the bytes of one such step limits
+ * the rate further: no more than burst bytes are sent in each step.
+ *
+ * -EINVAL: q is NULL. -ENOMEM: out of memory, nothing has changed.
+ */
+int sendq_set_rate(sendq_t *q,
+                   uint64_t bytes_per_second,
+                   uint64_t burst);
+
+/**
+ * Sets a minimum rate; 0: none. A connection is too slow in a window of window_ns nanoseconds if bytes are
+ * queued all the time and fewer than bytes_per_second are sent for each second of it. sendq_stalled_ns then
+ * counts from the beginning of that window, until a window comes in which enough was sent. So a client that
+ * takes one byte a minute is treated like one that takes nothing. For example, set 1000 bytes a second over
+ * 10 s, and drop a client that is stalled for more than 30 s. The limit for sendq_stalled_ns should not be
+ * below the window.
+ *
+ * Sent bytes are those that the socket has taken. A full socket becomes writable only when a good part of
+ * its send buffer is free. With a buffer of megabytes, a slow reader therefore seems to stand still for a
+ * long time. So choose the window to fit SO_SNDBUF (socket(7)), or set SO_SNDBUF. Do not set a minimum rate
+ * above the rate of sendq_set_rate.
+ *
+ * -EINVAL: q is NULL, or window_ns is 0 and bytes_per_second is not. -ENOMEM: out of memory, nothing has
+ * changed.
+ */
+int sendq_set_min_rate(sendq_t *q,
+                       uint64_t bytes_per_second,
+                       uint64_t window_ns);
+
+/**
+ * Returns in how many nanoseconds a flush does something although the socket has not changed, for the host's
+ * timer. 0: now. SENDQ_NEVER: only the socket can help, nothing is queued, or q is NULL. Any other value is
+ * the time until the rate (sendq_set_rate) allows enough bytes to be worth a call, or until the deadline of
+ * sendq_close_within. It is measured by the pool's clock, which may be a step behind the clock of the timer.
+ * O(1); reads the clock.
+ */
+uint64_t sendq_retry_after_ns(const sendq_t *q);
+
+/**
+ * Replaces sendmsg(2): the same arguments and the same result, -1 with errno on failure. It first flushes
+ * what is queued. If nothing is queued then, it sends directly from the caller's memory. Of what the socket
+ * refuses, it appends a copy, but no more than up to the high watermark. So the result may be less than the
+ * length of msg, as that of sendmsg(2) may, and a host that calls this in a loop never queues more than high
+ * for a client that does not read. A thread-safe queue always copies, and then flushes.
+ *
+ * After a success bytes may be queued: see sendq_queued_bytes, and flush when fd is writable. A short result
+ * does not always mean that the socket is full: a thread-safe queue copies no more than high at a time, and
+ * one call offers the socket at most IOV_MAX pieces. So call again with the rest until the result is EAGAIN,
+ * as with sendmsg(2), or see sendq_state for SENDQ_BLOCKED. A RESUME hint of the flush inside is not
+ * returned. A message without bytes is a flush, also on a closed queue. The rate of sendq_set_rate holds
+ * back what is sent.
+ *
+ * Errors, with nothing taken: EAGAIN: as much is queued as the high watermark or more, even after the flush.
+ * EOPNOTSUPP: a destination, ancillary data, or a flag. Only MSG_DONTWAIT, MSG_NOSIGNAL and MSG_MORE are
+ * accepted, and ignored. EINVAL: q or msg is NULL, or as for sendq_appendv. (sendmsg(2) has EFAULT for some
+ * of these, and EMSGSIZE above IOV_MAX pieces; here there may be any number of pieces.) EPIPE, ENOBUFS,
+ * ENOMEM, EBUSY: as for sendq_append. Other errors end the connection, as for sendq_flush.
  */
 ssize_t sendq_sendmsg(sendq_t *q,
                       sendq_fd_t fd,
@@ -857,16 +984,18 @@ ssize_t sendq_sendmsg(sendq_t *q,
                       int flags);
 
 /**
- * Shadow mode, for a path that is to be replaced: the old one sent the first bytes bytes of iov, and
- * the queue was told the same appends. Were they the next ones here? Yes: they are consumed, as by
- * sendq_consume. No: -EILSEQ, nothing is consumed, and *mismatch_at is the offset in the stream (of
- * which sendq_sent_bytes have left) of the first byte that differs, or that the queue does not have.
- * mismatch_at may be NULL. Parts of files are read and compared, too.
+ * Shadow mode: checks the queue against the path that it will replace. The old path has sent the first bytes
+ * bytes of iov, and the same data was appended to the queue. If these are the next bytes of the queue, they
+ * are consumed, as by sendq_consume. If not, the call returns -EILSEQ and consumes nothing, and *mismatch_at
+ * is the offset in the stream of the first byte that differs or that the queue does not have. The stream
+ * begins at offset 0; sendq_sent_bytes is the offset of the first queued byte. mismatch_at may be NULL.
+ * Parts of files are read and compared, too.
  *
  * Hint: SENDQ_RESUME.
- * -EINVAL: q is NULL, as for sendq_appendv, or iov has fewer bytes. -EBUSY: another thread is flushing
- * it. Another -errno: the connection has failed with it, or a file cannot be read: see pread(2); -EIO: it
- * has become shorter.
+ * -EINVAL: q is NULL, as for sendq_appendv, or iov has fewer than bytes bytes. -EBUSY: another thread is
+ * flushing the queue.
+ * Another -errno: the connection has failed with it, or a file could not be read: an error of pread(2), or
+ * -ENODATA if it has become shorter.
  */
 int sendq_verify(sendq_t *q,
                  const struct iovec *iov,
@@ -875,8 +1004,8 @@ int sendq_verify(sendq_t *q,
                  uint64_t *mismatch_at);
 
 /**
- * The figures of a queue, as much of them as out_size has room for. Looks at everything that waits: not
- * for every append.
+ * Fills out with the statistics of a queue, up to out_size bytes. Costs one step for each borrowed or shared
+ * piece that is queued, so do not call it for every append.
  *
  * -EINVAL: q or out is NULL.
  */
@@ -885,16 +1014,18 @@ int sendq_stats(const sendq_t *q,
                 size_t out_size);
 
 /**
- * The figures of a queue as one flat JSON object, such as {"error":0,"copied":124,...}: the fields of
- * sendq_stats_t by name, and error as sendq_error has it. With its socket in fd (or -1), also what the
- * kernel tells: so_sndbuf (SO_SNDBUF), outq (SIOCOUTQ: not sent, or not acknowledged), tcp_unacked and
- * tcp_total_retrans (TCP_INFO, in segments); see socket(7) and tcp(7). What fd is not is left out.
+ * Writes the statistics of a queue as one flat JSON object, such as {"error":0,"copied":124,...}: the fields
+ * of sendq_stats_t by name, and error as sendq_error returns it. If fd is the queue's socket (-1: none), the
+ * object also has what the kernel reports: so_sndbuf (SO_SNDBUF), outq (SIOCOUTQ: bytes not sent or not
+ * acknowledged), tcp_unacked and tcp_total_retrans (TCP_INFO, in segments), and acked, which is sent minus
+ * outq: the bytes that the peer's kernel has acknowledged, if all sent bytes went to fd. See socket(7) and
+ * tcp(7). Fields that fd does not support are left out.
  *
- * Like snprintf: writes at most size bytes, a NUL at the end included, and returns how long the whole
- * is without the NUL; so a result of size or more says that it was cut off. A size of 0 writes nothing,
- * and out may then be NULL. 1024 bytes are enough.
+ * Like snprintf: writes at most size bytes including a NUL at the end, and returns the length of the whole
+ * text without the NUL. So a result of size or more means that the text was cut off. If size is 0, nothing
+ * is written and out may be NULL. 1024 bytes are enough.
  *
- * -EINVAL: q is NULL, or out is and size is not 0.
+ * -EINVAL: q is NULL, or out is NULL and size is not 0.
  */
 int sendq_stats_json(const sendq_t *q,
                      sendq_fd_t fd,
@@ -902,13 +1033,13 @@ int sendq_stats_json(const sendq_t *q,
                      size_t size);
 
 /**
- * Has function told, with arg, what sendq logs up to max_level (SENDQ_LOG_ERROR to SENDQ_LOG_TRACE): how
- * connections ended, once each, with figures. Nothing is logged for what goes well. One function per
- * process: another takes its place, and NULL, or a max_level of 0, ends it. A call of the old one that
- * is under way on another thread may still go on when this returns.
+ * Sets the log callback of the process, which is called with arg for each message up to max_level
+ * (SENDQ_LOG_ERROR to SENDQ_LOG_INFO). sendq logs how each connection ended, once, with statistics. It does
+ * not log calls that succeed. A later call replaces the callback; NULL, or a max_level of 0, removes it. A
+ * call of the old callback that is in progress on another thread may continue after this returns.
  *
- * -EINVAL: max_level is below 0 or above SENDQ_LOG_TRACE. -EALREADY: the process has a logger of
- * Rust's log crate, to which the records go.
+ * -EINVAL: max_level is below 0 or above SENDQ_LOG_INFO. -EALREADY: the process has a logger of Rust's log
+ * crate, which gets the records.
  */
 int sendq_set_logger(sendq_log_fn function,
                      void *arg,

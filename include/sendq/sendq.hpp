@@ -6,20 +6,21 @@
 //     if (auto r = q->flush(fd); !r) return r.error();      the connection is over
 //     else if (r.blocked()) ...                             flush again when fd is writable
 //
-// sendq.h is the manual. What is written here is what C++ adds to it.
+// The manual is sendq.h. The comments here describe what C++ adds to it.
 //
-// Errors. Nothing throws, except or_throw(), which is not there with -fno-exceptions, and
-// stats_json() when there is no memory for its string.
+// Errors. Only or_throw(), which does not exist with -fno-exceptions, and stats_json(), if there is
+// no memory for its string, throw exceptions.
 //
-// Ownership. An append that takes an owner or a callable keeps it until sendq needs the memory no
-// more, and destroys it then, once. After an append that failed the caller has it back as it was:
-// also after a std::move(), also when memory is short.
+// Ownership. An append that takes an owner or a callable moves it into the queue, and destroys it,
+// once, when sendq does not need the memory any more. If the append fails, the caller's object is
+// as it was before the call, even if it was passed by std::move() or memory is short.
 //
-// Cost. Calls are those of sendq.h, inlined. Memory is allocated only to keep what fits no pointer,
-// as said there, and once per append; if there is none, the append fails with ENOMEM.
+// Cost. The calls are those of sendq.h, inlined. An append allocates memory only for an owner or
+// callable that does not fit into a pointer, as its comment says, and at most once. If there is no
+// memory, the append fails with ENOMEM.
 //
-// Callbacks and destructors run inside the calls of sendq, wherever its manual says that release is
-// called. They must not throw, and may do anything to the queue, destroy it included.
+// Callbacks and destructors run inside the calls of sendq, where sendq.h says that release is
+// called. They must not throw. They may call anything on the queue, and may destroy it.
 //
 // Empty handles. A handle that was moved from or default-constructed is empty: its calls fail with
 // EINVAL, its numbers are 0.
@@ -44,6 +45,7 @@
 #include <iterator>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -58,25 +60,32 @@
 
 namespace sendq {
 
-/// What is left for the host to do: the bits that a call of sendq.h gives when it succeeds.
+/// The hints of a call of sendq.h: bits that say what the host has to do next.
 class hints {
   public:
     constexpr explicit hints(int bits = 0) noexcept : bits_(bits) {}
 
-    /// Of append: the queue was empty. See that a flush gets scheduled.
+    /// Of append: no bytes were queued before. Make sure that a flush is scheduled.
     constexpr bool wake() const noexcept { return (bits_ & SENDQ_WAKE) != 0; }
-    /// Of append: at or over the high watermark. Pause the producer.
+    /// Of append: the queue is at or over the high watermark. Pause the producer. Of state: the
+    /// high watermark was reached, and resume has not been returned since.
     constexpr bool high() const noexcept { return (bits_ & SENDQ_HIGH) != 0; }
-    /// Of flush: bytes remain and the socket takes no more. Wait until it is writable.
+    /// Of flush and state: bytes remain, and the socket takes no more. Wait until it is writable.
     constexpr bool blocked() const noexcept { return (bits_ & SENDQ_BLOCKED) != 0; }
-    /// Of flush: bytes remain and the budget of the call is spent. Call again soon.
+    /// Of flush: bytes remain, and the budget of the call is spent. Flush again soon. Of state: a
+    /// flush would offer bytes now.
     constexpr bool more() const noexcept { return (bits_ & SENDQ_MORE) != 0; }
-    /// Fell to the low watermark after having been high, or after an append gave ENOBUFS. The
-    /// producer may go on.
+    /// What is queued has dropped to the low watermark after having been high. The producer may
+    /// continue.
     constexpr bool resume() const noexcept { return (bits_ & SENDQ_RESUME) != 0; }
-    /// Of flush_with: bytes remain and the writer goes on once its connection is readable (TLS).
+    /// Of flush_with and state: bytes remain, and the writer can continue once its connection is
+    /// readable (TLS).
     constexpr bool want_read() const noexcept { return (bits_ & SENDQ_WANT_READ) != 0; }
-    /// All of them, as in sendq.h. 0: nothing is left to do.
+    /// Of state: what is appended is held back.
+    constexpr bool corked() const noexcept { return (bits_ & SENDQ_CORKED) != 0; }
+    /// Of state: appends are refused, after close or the end of the connection.
+    constexpr bool closed() const noexcept { return (bits_ & SENDQ_CLOSED) != 0; }
+    /// All bits, as in sendq.h. 0: nothing to do.
     constexpr int bits() const noexcept { return bits_; }
 
   private:
@@ -91,19 +100,20 @@ inline std::error_code code(int number) noexcept {
 
 }  // namespace detail
 
-/// What a call gave: success with hints, or an error. An error has no hints.
+/// The result of a call: success with hints, or an error. An error has no hints.
 class [[nodiscard]] result : public hints {
   public:
-    /// From what a function of sendq.h returned.
+    /// Made from the return value of a function of sendq.h.
     constexpr explicit result(int returned) noexcept
-        : hints(returned < 0 ? 0 : returned), errno_(returned < 0 ? -returned : 0) {}
+        : hints(SENDQ_FAILED(returned) ? 0 : returned),
+          errno_(SENDQ_FAILED(returned) ? -returned : 0) {}
 
-    /// It succeeded.
+    /// True after a success.
     constexpr explicit operator bool() const noexcept { return errno_ == 0; }
-    /// An errno in the generic category, which compares with std::errc. Zero after a success.
+    /// An errno in the generic category, comparable with std::errc. Zero after a success.
     std::error_code error() const noexcept { return detail::code(errno_); }
 #if SENDQ_HPP_THROWS
-    /// Throws the error as a std::system_error. After a success gives the hints.
+    /// Throws the error as a std::system_error. Returns the hints after a success.
     hints or_throw() const {
         if (errno_ != 0) {
             throw std::system_error(error(), "sendq");
@@ -116,23 +126,23 @@ class [[nodiscard]] result : public hints {
     int errno_;
 };
 
-/// A handle that was made, or the error why not: what C++23 calls std::expected.
+/// A new handle, or the error that prevented it, as in std::expected of C++23.
 template <class T>
 class [[nodiscard]] expected {
   public:
-    /// From what a function of sendq.h returned, and what it made.
+    /// Made from the return value of a function of sendq.h, and the handle.
     expected(result made, T value) noexcept : made_(made), value_(std::move(value)) {}
 
-    /// It was made.
+    /// True if there is a handle.
     explicit operator bool() const noexcept { return static_cast<bool>(made_); }
-    /// Why it was not.
+    /// The error, or zero.
     std::error_code error() const noexcept { return made_.error(); }
-    /// The handle: an empty one if it was not made.
+    /// The handle, which is empty after an error.
     T& operator*() & noexcept { return value_; }
     T&& operator*() && noexcept { return std::move(value_); }
     T* operator->() noexcept { return &value_; }
 #if SENDQ_HPP_THROWS
-    /// Throws the error as a std::system_error, or gives the handle:
+    /// Throws the error as a std::system_error, or returns the handle:
     /// `queue q = queue::create().or_throw();`
     T or_throw() && {
         static_cast<void>(made_.or_throw());
@@ -145,7 +155,7 @@ class [[nodiscard]] expected {
     T value_;
 };
 
-/// Memory that is not text, for what takes a view.
+/// A view of memory that is not text.
 inline std::string_view bytes(const void* data, std::size_t len) noexcept {
     return {static_cast<const char*>(data), len};
 }
@@ -157,7 +167,7 @@ template <class T, void (*Free)(T*)>
 class handle {
   public:
     handle() noexcept = default;
-    /// Takes a handle of sendq.h over.
+    /// Takes ownership of a handle of sendq.h.
     explicit handle(T* owned) noexcept : owned_(owned) {}
     handle(handle&& other) noexcept : owned_(other.release()) {}
     handle& operator=(handle&& other) noexcept {
@@ -166,46 +176,47 @@ class handle {
     }
     ~handle() { reset(); }
 
-    /// It is not empty.
+    /// True if it is not empty.
     explicit operator bool() const noexcept { return owned_ != nullptr; }
-    /// For calls of sendq.h. It stays this object's.
+    /// For calls of sendq.h. This object still owns the handle.
     T* get() const noexcept { return owned_; }
-    /// Gives it up, to whoever frees it with sendq.h. This object is empty then.
+    /// Gives up ownership: the caller frees the handle with sendq.h. This object is empty
+    /// afterwards.
     [[nodiscard]] T* release() noexcept { return std::exchange(owned_, nullptr); }
-    /// Frees it, and takes another over.
+    /// Frees the handle, and takes ownership of another.
     void reset(T* other = nullptr) noexcept { Free(std::exchange(owned_, other)); }
 
   private:
     T* owned_ = nullptr;
 };
 
-// Keepers turn a C++ object into the `arg` of a sendq_release_fn, and back:
+// Holders convert a C++ object to the `arg` of a sendq_release_fn, and back:
 //
-//     keep      moves it in. false: out of memory, nothing was moved
+//     store     moves it in. false: out of memory, and nothing was moved
 //     restore   moves it back to where it came from, because the append failed
-//     place     where a view of the object's bytes points to once the object is kept
-//     release   the sendq_release_fn: destroys it (a callable is called before)
+//     place     where a view of the object's bytes points to once the object is stored
+//     release   the sendq_release_fn: destroys it (a callable is called first)
 
-/// Of any object: on the heap.
+/// For any object: on the heap.
 template <class T>
-struct heap_keeper {
-    static bool keep(T& from, void*& arg) noexcept {
+struct heap_holder {
+    static bool store(T& from, void*& arg) noexcept {
         arg = ::new (std::nothrow) T(std::move(from));
         return arg != nullptr;
     }
 
     static void restore(T& to, void* arg) noexcept {
-        T* kept = static_cast<T*>(arg);
+        T* held = static_cast<T*>(arg);
         if constexpr (std::is_trivially_copyable_v<T>) {
-            // Moving has left it as it was.
+            // A move has not changed it.
         } else if constexpr (std::is_nothrow_move_assignable_v<T>) {
-            to = std::move(*kept);
+            to = std::move(*held);
         } else {
             // Such as a lambda. NOLINTNEXTLINE(clang-analyzer-cplusplus.Move)
             to.~T();
-            ::new (static_cast<void*>(std::addressof(to))) T(std::move(*kept));
+            ::new (static_cast<void*>(std::addressof(to))) T(std::move(*held));
         }
-        ::delete kept;
+        ::delete held;
     }
 
     /// Bytes inside the object itself, such as those of a short std::string, move with it.
@@ -221,12 +232,12 @@ struct heap_keeper {
     }
 };
 
-/// Of a unique_ptr whose deleter has no state: the pointer is the arg.
+/// For a unique_ptr whose deleter has no state: the pointer is the arg.
 template <class Owner>
-struct pointer_keeper {
+struct pointer_holder {
     using pointer = typename Owner::pointer;
 
-    static bool keep(Owner& from, void*& arg) noexcept {
+    static bool store(Owner& from, void*& arg) noexcept {
         arg = const_cast<void*>(static_cast<const volatile void*>(from.release()));
         return true;
     }
@@ -240,38 +251,38 @@ struct pointer_keeper {
 };
 
 template <class T>
-struct keeper_of_owner {
-    using type = heap_keeper<T>;
+struct holder_of_owner {
+    using type = heap_holder<T>;
 };
 
 template <class T, class Deleter>
-struct keeper_of_owner<std::unique_ptr<T, Deleter>> {
+struct holder_of_owner<std::unique_ptr<T, Deleter>> {
     using owner = std::unique_ptr<T, Deleter>;
     using pointer = typename owner::pointer;
     static constexpr bool fits =
         std::is_pointer_v<pointer> && !std::is_function_v<std::remove_pointer_t<pointer>> &&
         std::is_empty_v<Deleter> && std::is_nothrow_default_constructible_v<Deleter>;
-    using type = std::conditional_t<fits, pointer_keeper<owner>, heap_keeper<owner>>;
+    using type = std::conditional_t<fits, pointer_holder<owner>, heap_holder<owner>>;
 };
 
 template <class T>
-using owner_keeper = typename keeper_of_owner<T>::type;
+using owner_holder = typename holder_of_owner<T>::type;
 
-/// Of any callable: on the heap.
+/// For any callable: on the heap.
 template <class F>
-struct heap_callable : heap_keeper<F> {
+struct heap_callable : heap_holder<F> {
     static void release(void* arg, const void*, std::size_t, int reason) noexcept {
-        F* kept = static_cast<F*>(arg);
-        (*kept)(code(-reason));
-        ::delete kept;
+        F* held = static_cast<F*>(arg);
+        (*held)(code(-reason));
+        ::delete held;
     }
 };
 
-/// Of a callable that is as good as its bytes, and has no more of them than a pointer, such as a
-/// function or a lambda that captures `this`: in the arg itself.
+/// For a trivially copyable callable that is no larger than a pointer, such as a function or a
+/// lambda that captures `this`: its bytes are in the arg itself.
 template <class F>
 struct inline_callable {
-    static bool keep(F& from, void*& arg) noexcept {
+    static bool store(F& from, void*& arg) noexcept {
         if constexpr (!std::is_empty_v<F>) {
             std::memcpy(&arg, std::addressof(from), sizeof(F));
         }
@@ -282,65 +293,65 @@ struct inline_callable {
         return view;
     }
     static void release(void* arg, const void*, std::size_t, int reason) noexcept {
-        alignas(F) unsigned char kept[sizeof(F)];
-        std::memcpy(kept, &arg, sizeof(F));
-        (*std::launder(reinterpret_cast<F*>(kept)))(code(-reason));
+        alignas(F) unsigned char held[sizeof(F)];
+        std::memcpy(held, &arg, sizeof(F));
+        (*std::launder(reinterpret_cast<F*>(held)))(code(-reason));
     }
 };
 
 template <class F>
-using callable_keeper =
+using callable_holder =
     std::conditional_t<std::is_trivially_copyable_v<F> && sizeof(F) <= sizeof(void*),
                        inline_callable<F>, heap_callable<F>>;
 
-/// An append for lend.
-struct borrow_into {
+/// The append of append_held for sendq_append_ref.
+struct append_ref_to {
     sendq_t* q;
     int operator()(std::string_view view, sendq_release_fn fn, void* arg) const noexcept {
         return sendq_append_ref(q, view.data(), view.size(), fn, arg);
     }
 };
 
-/// Keeps `object` during `append(view, release, arg)`, and for good if that succeeds: from then on
-/// it may be gone, and where it came from as well.
-template <class Keeper, class T, class Append>
-int lend(T& object, std::string_view view, Append append) noexcept {
+/// Stores `object` for `append(view, release, arg)`, and restores it if that fails. After a success
+/// it may be destroyed already, and so may the place where it came from.
+template <class Holder, class T, class Append>
+int append_held(T& object, std::string_view view, Append append) noexcept {
     static_assert(std::is_nothrow_move_constructible_v<T>, "moving it must not throw");
     static_assert(std::is_nothrow_destructible_v<T>, "destroying it must not throw");
     void* arg = nullptr;
-    if (!Keeper::keep(object, arg)) {
+    if (!Holder::store(object, arg)) {
         return -ENOMEM;
     }
-    const int returned = append(Keeper::place(view, object, arg), &Keeper::release, arg);
-    if (returned < 0) {
-        Keeper::restore(object, arg);
+    const int returned = append(Holder::place(view, object, arg), &Holder::release, arg);
+    if (SENDQ_FAILED(returned)) {
+        Holder::restore(object, arg);
     }
     return returned;
 }
 
 template <class Owner, class Append>
-int lend_owned(Owner&& owner, std::string_view view, Append append) noexcept {
+int append_owner(Owner&& owner, std::string_view view, Append append) noexcept {
     static_assert(!std::is_lvalue_reference_v<Owner>, "give the owner up: std::move(owner)");
-    return lend<owner_keeper<Owner>>(owner, view, append);
+    return append_held<owner_holder<Owner>>(owner, view, append);
 }
 
 template <class F, class Append>
-int lend_told(F&& told, std::string_view view, Append append) noexcept {
+int append_callable(F&& released, std::string_view view, Append append) noexcept {
     using callable = std::decay_t<F>;
     static_assert(std::is_nothrow_invocable_v<callable&, std::error_code>,
-                  "it is called as told(std::error_code), and must be noexcept");
+                  "it is called as released(std::error_code), and must be noexcept");
     if constexpr (std::is_lvalue_reference_v<F>) {
         static_assert(std::is_nothrow_constructible_v<callable, F>,
-                      "copying it must not throw: std::move(told)");
-        callable copy(told);
-        return lend<callable_keeper<callable>>(copy, view, append);
+                      "copying it must not throw: std::move(released)");
+        callable copy(released);
+        return append_held<callable_holder<callable>>(copy, view, append);
     } else {
-        return lend<callable_keeper<callable>>(told, view, append);
+        return append_held<callable_holder<callable>>(released, view, append);
     }
 }
 
-// Times are std::chrono::nanoseconds here, which have a sign and one bit less. What does not fit
-// becomes the nearest that does.
+// Times are std::chrono::nanoseconds here, which are signed and so have one bit less. A value that
+// does not fit becomes the nearest one that does.
 
 inline std::chrono::nanoseconds from_ns(std::uint64_t ns) noexcept {
     constexpr auto most = std::chrono::nanoseconds::max().count();
@@ -363,12 +374,22 @@ std::uint64_t to_ns(std::chrono::time_point<Clock, Duration> time) noexcept {
     return to_ns(time.time_since_epoch());
 }
 
-/// To keep a shorter string costs more than to copy it.
-constexpr std::size_t keep_string_from = 256;
+/// Copying a shorter string costs less than holding it.
+constexpr std::size_t min_owned_string = 256;
 
 }  // namespace detail
 
-/// How a pool is made: the fields of sendq_pool_config_t, which are 0, that is default, until set.
+/// Flag of pool_config and queue_config: any thread may use it, at the price of a lock per call.
+constexpr std::uint32_t threadsafe = SENDQ_THREADSAFE;
+/// Flag of pool_config, a promise: all sockets that its queues are flushed to are non-blocking.
+constexpr std::uint32_t sockets_nonblocking = SENDQ_SOCKETS_NONBLOCKING;
+/// Flag of pool_config, a promise: the process ignores SIGPIPE. With both promises, a file costs
+/// one system call; without them, up to six.
+constexpr std::uint32_t sigpipe_ignored = SENDQ_SIGPIPE_IGNORED;
+
+/// The configuration of a pool: the fields of sendq_pool_config_t. They are 0, which means the
+/// default, until set.
+/// `config.flags = sendq::sockets_nonblocking | sendq::sigpipe_ignored;`
 struct pool_config : sendq_pool_config_t {
     pool_config() noexcept : sendq_pool_config_t() { size = sizeof(sendq_pool_config_t); }
 
@@ -380,9 +401,9 @@ struct pool_config : sendq_pool_config_t {
         now_arg = nullptr;
     }
 
-    /// The same from an object that is called as clock(), and gives a duration or a time_point: for
-    /// tests and simulations. It is kept by reference, and must outlive the pool and its queues. It
-    /// must be noexcept, and thread-safe if they are.
+    /// The same for an object that is called as clock() and returns a duration or a time_point, for
+    /// tests and simulations. It is held by reference, and must outlive the pool and its queues. It
+    /// must be noexcept, and thread-safe if the pool and its queues are.
     template <class F>
     void set_clock(F& clock) noexcept {
         static_assert(std::is_nothrow_invocable_v<F&>, "it is called by C, and must be noexcept");
@@ -391,12 +412,14 @@ struct pool_config : sendq_pool_config_t {
     }
 };
 
-/// How a queue is made: the fields of sendq_config_t, which are 0, that is default, until set.
+/// The configuration of a queue: the fields of sendq_config_t. They are 0, which means the default,
+/// until set.
 struct queue_config : sendq_config_t {
     queue_config() noexcept : sendq_config_t() { size = sizeof(sendq_config_t); }
 };
 
-/// Memory and a byte budget that many queues share. Its queues keep it alive, the handle need not.
+/// Memory and a byte budget that many queues share. The queues keep the pool alive; this handle may
+/// be destroyed before them.
 class pool : public detail::handle<sendq_pool_t, sendq_pool_free> {
   public:
     using handle::handle;
@@ -408,16 +431,16 @@ class pool : public detail::handle<sendq_pool_t, sendq_pool_free> {
         return {r, pool(made)};
     }
 
-    /// sendq_pool_stats: the figures now. All 0 for an empty handle.
+    /// sendq_pool_stats: the current statistics. All 0 for an empty handle.
     sendq_pool_stats_t stats() const noexcept {
         sendq_pool_stats_t figures = {};
         sendq_pool_stats(get(), &figures, sizeof figures);
         return figures;
     }
 
-    /// sendq_pool_heaviest: fills up to count entries of out with the queues that hold the most,
-    /// the heaviest first, and returns how many were; 0 also if there is no memory to sort them in.
-    /// They stay with their owners: sendq_user says whose each is.
+    /// sendq_pool_heaviest: fills up to count entries of out with the queues that hold most memory,
+    /// the heaviest first, and returns how many; 0 also if there is no memory to sort them. The
+    /// queues still belong to their owners; sendq_user identifies each.
     std::size_t heaviest(sendq_t** out, std::size_t count) const noexcept {
         const int found = sendq_pool_heaviest(get(), out, count);
         return found < 0 ? 0 : static_cast<std::size_t>(found);
@@ -428,13 +451,13 @@ class pool : public detail::handle<sendq_pool_t, sendq_pool_free> {
     }
 };
 
-/// One payload that many queues send. A copy is one hold more, as with std::shared_ptr: whoever has
-/// one may keep it, pass it to another thread, and forget about it. Copying costs an atomic
-/// increment; moving costs nothing.
+/// A shared buffer: one payload that many queues send. Copying this object takes another reference,
+/// as with std::shared_ptr, at the cost of an atomic increment. Moving it costs nothing. Any thread
+/// may use and destroy it.
 class buffer {
   public:
     buffer() noexcept = default;
-    /// Takes a hold of sendq.h over, on a payload of that size.
+    /// Takes ownership of a reference of sendq.h, to a payload of that size.
     buffer(sendq_buf_t* owned, std::size_t size) noexcept : owned_(owned), size_(size) {}
     buffer(const buffer& other) noexcept
         : owned_(sendq_buf_ref(other.owned_)), size_(other.size_) {}
@@ -445,45 +468,45 @@ class buffer {
     }
     ~buffer() { sendq_buf_unref(owned_); }
 
-    /// Copies view. sendq_buf_copy, with no pool: buffers may outlive them all.
+    /// Copies view: sendq_buf_copy with the default pool, because buffers may outlive all others.
     static expected<buffer> copy(std::string_view view) noexcept {
         sendq_buf_t* made = nullptr;
         const result r(sendq_buf_copy(nullptr, view.data(), view.size(), &made));
         return {r, buffer(made, view.size())};
     }
 
-    /// Does not copy view, which must stay as it is forever.
+    /// Does not copy view, which must stay valid and unchanged for good.
     static expected<buffer> immortal(std::string_view view) noexcept {
         sendq_buf_t* made = nullptr;
         const result r(sendq_buf_wrap(nullptr, view.data(), view.size(), nullptr, nullptr, &made));
         return {r, buffer(made, view.size())};
     }
 
-    /// Does not copy view: it stays as it is as long as owner lives, and owner lives in the buffer.
-    /// If that fails, the caller still has it. See queue::append_owned.
+    /// Does not copy view, which must stay valid and unchanged while owner lives. The buffer owns
+    /// owner. On failure owner is as it was before the call. See queue::append_owned.
     template <class Owner>
     static expected<buffer> own(Owner&& owner, std::string_view view) noexcept {
         sendq_buf_t* made = nullptr;
-        const auto wrap = [&made](std::string_view kept, sendq_release_fn fn, void* arg) {
-            return sendq_buf_wrap(nullptr, kept.data(), kept.size(), fn, arg, &made);
+        const auto wrap = [&made](std::string_view held, sendq_release_fn fn, void* arg) {
+            return sendq_buf_wrap(nullptr, held.data(), held.size(), fn, arg, &made);
         };
-        const result r(detail::lend_owned(std::forward<Owner>(owner), view, wrap));
+        const result r(detail::append_owner(std::forward<Owner>(owner), view, wrap));
         return {r, buffer(made, view.size())};
     }
 
-    /// The same with a string that owns all of the payload.
+    /// The same for a string that is the whole payload.
     static expected<buffer> own(std::string&& text) noexcept {
         const std::string_view view = text;
         return own(std::move(text), view);
     }
 
-    /// It is not empty.
+    /// True if it is not empty.
     explicit operator bool() const noexcept { return owned_ != nullptr; }
     /// Bytes of the payload.
     std::size_t size() const noexcept { return size_; }
-    /// For calls of sendq.h. The hold stays this object's.
+    /// For calls of sendq.h. This object still owns the reference.
     sendq_buf_t* get() const noexcept { return owned_; }
-    /// Gives the hold up, to whoever calls sendq_buf_unref. This object is empty then.
+    /// Gives up the reference: the caller calls sendq_buf_unref. This object is empty afterwards.
     [[nodiscard]] sendq_buf_t* release() noexcept {
         size_ = 0;
         return std::exchange(owned_, nullptr);
@@ -499,8 +522,8 @@ class buffer {
     std::size_t size_ = 0;
 };
 
-/// Memory of the queue to write a message into: queue::reserve. It ends with commit; if it is
-/// destroyed before, nothing was said. The queue must outlive it.
+/// Memory of the queue to write into: queue::reserve. commit ends it. If it is destroyed before,
+/// nothing is appended. The queue must outlive it.
 class [[nodiscard]] reservation {
   public:
     reservation(reservation&& other) noexcept
@@ -515,15 +538,15 @@ class [[nodiscard]] reservation {
         }
     }
 
-    /// There is memory to write to.
+    /// True if there is memory to write to.
     explicit operator bool() const noexcept { return q_ != nullptr; }
-    /// Why reserve gave none.
+    /// The error of reserve, or zero.
     std::error_code error() const noexcept { return made_.error(); }
     /// The memory: size() bytes, until commit. nullptr if there is none.
     char* data() const noexcept { return data_; }
     std::size_t size() const noexcept { return size_; }
 
-    /// sendq_commit: the first used bytes wait from now on. EINVAL: used is more than size(); the
+    /// sendq_commit: appends the first used bytes. EINVAL: used is more than size(), and the
     /// reservation stays. If reserve failed, its error.
     result commit(std::size_t used) noexcept {
         if (!made_) {
@@ -556,9 +579,11 @@ class [[nodiscard]] reservation {
     result made_;
 };
 
-/// Holds back what is appended: queue::cork. It ends with uncork or rollback; if it is destroyed
-/// before, it rolls back, and a SENDQ_RESUME that gives is lost: a host that pauses its producers
-/// calls rollback. The queue must outlive it, and a reservation made under it must not.
+/// Holds back what is appended: queue::cork. uncork or rollback ends it. If it is destroyed before,
+/// it rolls back, and a SENDQ_RESUME of that rollback is lost: a host that pauses its producers
+/// should call rollback itself. In a callback of the queue, what a rollback discards is released
+/// after that callback has returned. The queue must outlive this object, and this object must
+/// outlive reservations made meanwhile.
 class [[nodiscard]] cork_scope {
   public:
     cork_scope(cork_scope&& other) noexcept
@@ -570,15 +595,15 @@ class [[nodiscard]] cork_scope {
         }
     }
 
-    /// The queue is corked.
+    /// True while it holds the queue corked.
     explicit operator bool() const noexcept { return q_ != nullptr; }
-    /// Why cork failed.
+    /// The error of cork, or zero.
     std::error_code error() const noexcept { return made_.error(); }
 
-    /// sendq_uncork: lets go what was held back. EBUSY: memory is reserved; it stays corked. If
-    /// cork failed, its error.
+    /// sendq_uncork: makes available what was held back. EBUSY: memory is reserved, and the queue
+    /// stays corked. If cork failed, its error.
     result uncork() noexcept { return end(sendq_uncork); }
-    /// sendq_rollback: takes back what was held back. Errors as for uncork.
+    /// sendq_rollback: discards what was held back. Errors as for uncork.
     result rollback() noexcept { return end(sendq_rollback); }
 
   private:
@@ -593,7 +618,8 @@ class [[nodiscard]] cork_scope {
         if (!made_) {
             return made_;
         }
-        // Before the call, in which a callback may destroy this object. When busy, none runs.
+        // Set before the call, because a callback inside may destroy this object. With EBUSY no
+        // callback runs.
         sendq_t* q = std::exchange(q_, nullptr);
         const int returned = how(q);
         if (returned == -EBUSY) {
@@ -606,13 +632,13 @@ class [[nodiscard]] cork_scope {
     result made_;
 };
 
-/// One connection's output: what waits, in order. Destroying it discards what waits; to send that
-/// first: close, and flush until nothing waits.
+/// The output of one connection: the queued bytes, in order. Destroying it discards them. To send
+/// them first, call close and flush until nothing is queued.
 class queue : public detail::handle<sendq_t, sendq_free> {
   public:
     using handle::handle;
 
-    /// sendq_new, with the process's own pool.
+    /// sendq_new with the process's default pool.
     static expected<queue> create(const queue_config& config = {}) noexcept {
         return make(nullptr, config);
     }
@@ -621,7 +647,7 @@ class queue : public detail::handle<sendq_t, sendq_free> {
         return from ? make(from.get(), config) : expected<queue>(result(-EINVAL), queue());
     }
 
-    // Append: hints, errors and all or nothing as for sendq_append.
+    // Appends have the hints and errors of sendq_append, and are all or nothing.
 
     /// Copies view.
     result append(std::string_view view) noexcept { return append(view.data(), view.size()); }
@@ -630,31 +656,31 @@ class queue : public detail::handle<sendq_t, sendq_free> {
         return result(sendq_append(get(), data, len));
     }
 
-    /// Takes an rvalue std::string, and keeps it until it is sent: one allocation. If it is shorter
-    /// than copy_below, or than 256 bytes, it is copied; the latter without the allocation. As
-    /// after any move, text may be used on, and what is in it is not said.
+    /// Takes an rvalue std::string, and holds it until it is sent, which costs one allocation. A
+    /// string shorter than copy_below is copied. One shorter than 256 bytes is copied without the
+    /// allocation. As after any move, text has an unspecified value and may be reused.
     template <class String, std::enable_if_t<std::is_same_v<String, std::string>, int> = 0>
     result append(String&& text) noexcept {
-        if (text.size() < detail::keep_string_from) {
+        if (text.size() < detail::min_owned_string) {
             return append(std::string_view(text));
         }
         const std::string_view view = text;
         return append_owned(std::move(text), view);  // NOLINT(bugprone-move-forwarding-reference)
     }
 
-    /// Shares all of buf. sendq_append_buf.
+    /// Appends all of buf: sendq_append_buf.
     result append(const buffer& buf) noexcept { return append(buf, 0, buf.size()); }
-    /// Shares len bytes of buf, from offset on.
+    /// Appends len bytes of buf, from offset.
     result append(const buffer& buf, std::size_t offset, std::size_t len) noexcept {
         return result(sendq_append_buf(get(), buf.get(), offset, len));
     }
 
     /// Copies the pieces as one append: all or none. `q.appendv({header, body})`. More than 64
-    /// pieces cost an allocation while it lasts.
+    /// pieces cost an allocation during the call.
     result appendv(std::initializer_list<std::string_view> pieces) noexcept {
         return appendv(pieces.begin(), pieces.size());
     }
-    /// The same of an array, vector or span of anything that is a std::string_view or becomes one.
+    /// The same for an array, vector or span of std::string_view, or of what converts to it.
     template <class Pieces, class = decltype(std::data(std::declval<const Pieces&>()))>
     result appendv(const Pieces& pieces) noexcept {
         return appendv(std::data(pieces), std::size(pieces));
@@ -678,21 +704,22 @@ class queue : public detail::handle<sendq_t, sendq_free> {
                                : result(sendq_appendv(get(), iov, static_cast<int>(count)));
     }
 
-    /// Borrows view, and keeps owner until the bytes are sent or dropped: view stays as it is as
-    /// long as owner lives. Fewer than copy_below bytes are copied, and owner is destroyed at once.
+    /// Borrows view, and holds owner until the bytes are sent or discarded. view must stay valid
+    /// and unchanged while owner lives. Fewer than copy_below bytes are copied, and owner is
+    /// destroyed before this returns.
     ///
-    /// Any owner that moves without throwing will do. A std::unique_ptr costs no allocation, unless
-    /// its deleter has state; any other owner costs one. The bytes may be inside of owner itself,
-    /// as those of a std::array or a short std::string are.
+    /// owner may be of any type that moves without throwing. A std::unique_ptr costs no allocation
+    /// unless its deleter has state; any other owner costs one. The bytes may be inside owner
+    /// itself, like those of a std::array or a short std::string.
     ///
-    /// EINVAL also for an empty view. ENOMEM also for want of memory to keep owner in. On any
-    /// failure owner is what it was before the call.
+    /// An empty view succeeds on an open queue, and owner is destroyed before this returns. ENOMEM
+    /// also if there is no memory to hold owner. On any failure owner is as it was before the call.
     template <class Owner>
     result append_owned(Owner&& owner, std::string_view view) noexcept {
         return result(
-            detail::lend_owned(std::forward<Owner>(owner), view, detail::borrow_into{get()}));
+            detail::append_owner(std::forward<Owner>(owner), view, detail::append_ref_to{get()}));
     }
-    /// The same with one reference more.
+    /// The same with a copy of the shared_ptr.
     template <class T>
     result append_owned(const std::shared_ptr<T>& owner, std::string_view view) noexcept {
         return append_owned(std::shared_ptr<T>(owner), view);
@@ -702,62 +729,69 @@ class queue : public detail::handle<sendq_t, sendq_free> {
         return append_owned(std::shared_ptr<T>(owner), view);
     }
 
-    /// Borrows view, which must stay as it is until told(std::error_code) is called, once: with
-    /// zero when the bytes have left or were copied; std::errc::operation_canceled: the host
-    /// discarded them; another: the connection has failed with it. Then told is destroyed.
+    /// Borrows view, which must stay valid and unchanged until released(std::error_code) is called,
+    /// once. The error is zero if the bytes were sent or copied, std::errc::operation_canceled if
+    /// the host has discarded them, or another one with which the connection has failed. Then
+    /// released is destroyed.
     ///
-    /// told must be noexcept. It costs no allocation if it is trivially copyable and no larger than
-    /// a pointer, such as a function or a lambda that captures `this`, and else one. EINVAL also
-    /// for an empty view. On any failure told is not called, and is what it was before the call.
+    /// released must be noexcept. It costs no allocation if it is trivially copyable and no larger
+    /// than a pointer, such as a function or a lambda that captures `this`; otherwise it costs one.
+    /// An empty view succeeds on an open queue, and released is called before this returns. On any
+    /// failure released is not called, and is as it was before the call.
     template <class F>
-    result append_ref(std::string_view view, F&& told) noexcept {
-        return result(detail::lend_told(std::forward<F>(told), view, detail::borrow_into{get()}));
+    result append_ref(std::string_view view, F&& released) noexcept {
+        return result(
+            detail::append_callable(std::forward<F>(released), view, detail::append_ref_to{get()}));
     }
-    /// Borrows view, which is immortal, or of which the host knows by other means (notify).
+    /// Borrows view, which stays valid for good, or until the host has learned in another way that
+    /// it is not needed any more (notify).
     result append_ref(std::string_view view) noexcept {
         return result(sendq_append_ref(get(), view.data(), view.size(), nullptr, nullptr));
     }
 
-    /// sendq_append_file, with told as for append_ref: a callable that owns the file closes it.
+    /// sendq_append_file, with released as for append_ref. A callable that owns the file can close
+    /// it.
     template <class F>
-    result append_file(int fd, std::uint64_t offset, std::uint64_t len, F&& told) noexcept {
+    result append_file(int fd, std::uint64_t offset, std::uint64_t len, F&& released) noexcept {
         const auto append = [this, fd, offset, len](auto, sendq_release_fn fn, void* arg) {
             return sendq_append_file(get(), fd, offset, len, fn, arg);
         };
-        return result(detail::lend_told(std::forward<F>(told), {}, append));
+        return result(detail::append_callable(std::forward<F>(released), {}, append));
     }
-    /// The same of a file that stays open, or of which the host knows by other means (notify).
+    /// The same for a file that stays open until the host has learned in another way that it is not
+    /// needed any more (notify).
     result append_file(int fd, std::uint64_t offset, std::uint64_t len) noexcept {
         return result(sendq_append_file(get(), fd, offset, len, nullptr, nullptr));
     }
 
-    /// Calls told once all that waits now has left, at once if nothing waits. As for append_ref.
+    /// Calls released when all bytes that are queued now have been sent or discarded; before this
+    /// returns if nothing is queued. released is as for append_ref.
     template <class F>
-    result notify(F&& told) noexcept {
+    result notify(F&& released) noexcept {
         const auto append = [this](auto, sendq_release_fn fn, void* arg) {
             return sendq_notify(get(), fn, arg);
         };
-        return result(detail::lend_told(std::forward<F>(told), {}, append));
+        return result(detail::append_callable(std::forward<F>(released), {}, append));
     }
 
-    /// sendq_reserve: memory to write len bytes into. Look whether there is: `if (!memory)`.
+    /// sendq_reserve: memory for len bytes. Check that there is some: `if (!memory)`.
     reservation reserve(std::size_t len) noexcept { return {get(), len}; }
 
-    /// sendq_cork: holds back what is appended as long as the scope lasts, which then takes it back
-    /// unless it was uncorked. Look whether it holds: `if (!scope)`.
+    /// sendq_cork: holds back what is appended while the scope lives. Check that it does: `if
+    /// (!scope)`. Its destructor discards what was held back, unless uncork was called.
     cork_scope cork() noexcept { return cork_scope(get()); }
 
-    /// sendq_splice: moves all that waits in from behind what waits here.
+    /// sendq_splice: moves all that is queued in from to the end of this queue.
     result splice(queue& from) noexcept { return result(sendq_splice(get(), from.get())); }
 
-    /// sendq_flush: hands what waits to the socket fd. max_bytes 0: no budget.
+    /// sendq_flush: sends what is queued to the socket fd. max_bytes 0: no limit.
     result flush(sendq_fd_t fd, std::size_t max_bytes = 0) noexcept {
         return result(sendq_flush(get(), fd, max_bytes));
     }
 
-    /// sendq_flush_with: hands what waits to write, which is called as write(std::string_view)
-    /// until this returns, and gives what a sendq_write_fn does: how many bytes it took; -EAGAIN;
-    /// SENDQ_WRITE_WANT_READ; another -errno. It must be noexcept.
+    /// sendq_flush_with: sends what is queued through write, which is called as
+    /// write(std::string_view) until this returns. It returns what a sendq_write_fn returns: how
+    /// many bytes it took; -EAGAIN; SENDQ_WRITE_WANT_READ; another -errno. It must be noexcept.
     template <class F>
     result flush_with(F&& write, std::size_t max_bytes = 0) noexcept {
         using callable = std::remove_reference_t<F>;
@@ -770,32 +804,33 @@ class queue : public detail::handle<sendq_t, sendq_free> {
         callable* writer = std::addressof(write);
         return flush_with(call, &writer, max_bytes);
     }
-    /// The same by a function of C, such as sendq_ssl_write.
+    /// The same with a function of C, such as sendq_ssl_write.
     result flush_with(sendq_write_fn write, void* arg, std::size_t max_bytes = 0) noexcept {
         return result(sendq_flush_with(get(), write, arg, max_bytes));
     }
 
-    /// sendq_sendmsg, in place of sendmsg(2), with the result of that: the bytes of msg, all of
-    /// which were taken, or -1 with errno.
+    /// sendq_sendmsg, in place of sendmsg(2). It returns how many bytes of msg were taken, which
+    /// may be fewer than msg has, or -1 with errno.
     ssize_t sendmsg(sendq_fd_t fd, const msghdr& msg, int flags = 0) noexcept {
         return sendq_sendmsg(get(), fd, &msg, flags);
     }
-    /// sendq_verify: the old path sent the first bytes of iov. EILSEQ, which is
-    /// std::errc::illegal_byte_sequence: not what waits here; *mismatch_at says where in the
-    /// stream.
+    /// sendq_verify: the old path has sent the first bytes of iov. EILSEQ, which is
+    /// std::errc::illegal_byte_sequence: the queue has other bytes, from the offset *mismatch_at in
+    /// the stream.
     result verify(const iovec* iov, std::size_t count, std::size_t bytes,
                   std::uint64_t* mismatch_at = nullptr) noexcept {
         return count > INT_MAX
                    ? result(-EINVAL)
                    : result(sendq_verify(get(), iov, static_cast<int>(count), bytes, mismatch_at));
     }
-    /// The same of bytes that the old path sent with send(2).
+    /// The same for bytes that the old path sent with send(2).
     result verify(std::string_view sent, std::uint64_t* mismatch_at = nullptr) noexcept {
         const iovec piece = {const_cast<char*>(sent.data()), sent.size()};
         return verify(&piece, 1, sent.size(), mismatch_at);
     }
 
-    /// sendq_peek: fills up to count entries of iov with what waits, and returns how many were.
+    /// sendq_peek: fills up to count entries of iov with the oldest queued bytes, and returns how
+    /// many were filled.
     std::size_t peek(iovec* iov, std::size_t count) const noexcept {
         const int filled =
             sendq_peek(get(), iov, count < INT_MAX ? static_cast<int>(count) : INT_MAX);
@@ -805,78 +840,90 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     std::size_t peek(iovec (&iov)[Count]) const noexcept {
         return peek(iov, Count);
     }
-    /// sendq_consume: the host has sent the first bytes by its own means.
+    /// sendq_consume: consumes the first bytes, which the host has sent itself.
     result consume(std::size_t bytes) noexcept { return result(sendq_consume(get(), bytes)); }
 
-    /// sendq_close: no more appends; what waits is still flushed.
+    /// sendq_close: refuses appends; what is queued is still flushed.
     result close() noexcept { return result(sendq_close(get())); }
-    /// sendq_close_within: close, and give up what has not left by then: ETIMEDOUT. A negative time
-    /// is over at once, as 0 is.
+    /// sendq_close_within: close, and discard what is not sent by then (ETIMEDOUT). A negative
+    /// timeout has passed at once, like 0.
     result close_within(std::chrono::nanoseconds timeout) noexcept {
         return result(sendq_close_within(get(), detail::to_ns(timeout)));
     }
-    /// sendq_discard: drops what waits now.
+    /// sendq_discard: discards what is queued.
     result discard() noexcept { return result(sendq_discard(get())); }
 
-    /// Bytes that wait now.
+    /// Bytes queued.
     std::uint64_t queued_bytes() const noexcept { return sendq_queued_bytes(get()); }
-    /// Bytes that have left, ever. Only grows.
+    /// Bytes queued that are not in files: these count against high, max and the pool's budget.
+    std::uint64_t queued_memory() const noexcept { return sendq_queued_memory(get()); }
+    /// Bytes sent in total. Only increases.
     std::uint64_t sent_bytes() const noexcept { return sendq_sent_bytes(get()); }
-    /// What ended the connection, or zero.
+    /// sendq_state: the current state, for a host that has lost track of the hints: high, blocked,
+    /// want_read, more, corked, closed. None for an empty handle.
+    hints state() const noexcept { return result(sendq_state(get())); }
+    /// The error that ended the connection, or zero.
     std::error_code error() const noexcept { return result(sendq_error(get())).error(); }
     /// sendq_set_watermarks: 0 for the defaults.
     result set_watermarks(std::uint64_t low, std::uint64_t high, std::uint64_t max) noexcept {
         return result(sendq_set_watermarks(get(), low, high, max));
     }
-    /// sendq_set_rate: no faster than that, and no more than burst at once. 0: as fast as the
-    /// socket.
+    /// sendq_set_rate: limits the rate, and what may be sent at once after a pause. 0: no limit.
     result set_rate(std::uint64_t bytes_per_second, std::uint64_t burst = 0) noexcept {
         return result(sendq_set_rate(get(), bytes_per_second, burst));
     }
-    /// sendq_set_min_rate: slower than that over a window counts as stalled. 0: nothing does.
-    /// EINVAL also for a window that is not positive.
+    /// sendq_set_min_rate: a connection slower than that over a window counts as stalled. 0: no
+    /// minimum. EINVAL also for a window that is not positive.
     result set_min_rate(std::uint64_t bytes_per_second, std::chrono::nanoseconds window) noexcept {
         return result(sendq_set_min_rate(get(), bytes_per_second, detail::to_ns(window)));
     }
-    /// sendq_stalled_ns: for how long none of what waits has left. 0: it moves, or none waits.
+    /// sendq_stalled_ns: for how long no byte was sent while bytes were queued. For the first bytes
+    /// of a queue that was empty, it counts from the first flush, or the first call of this. 0:
+    /// nothing is queued.
     std::chrono::nanoseconds stalled() const noexcept {
         return detail::from_ns(sendq_stalled_ns(get()));
     }
-    /// sendq_retry_after_ns: when a flush does something though the socket stays full. 0: at once,
-    /// or there is nothing to wait for.
-    std::chrono::nanoseconds retry_after() const noexcept {
-        return detail::from_ns(sendq_retry_after_ns(get()));
+    /// sendq_retry_after_ns: in what time a flush does something although the socket has not
+    /// changed, for the host's timer. 0: now. std::nullopt, for SENDQ_NEVER: only the socket can
+    /// help, nothing is queued, or the handle is empty.
+    ///
+    ///     if (auto wait = q.retry_after()) call_again_in(*wait);
+    std::optional<std::chrono::nanoseconds> retry_after() const noexcept {
+        const std::uint64_t ns = sendq_retry_after_ns(get());
+        if (ns == SENDQ_NEVER) {
+            return std::nullopt;
+        }
+        return detail::from_ns(ns);
     }
 
-    /// sendq_stats: the figures now. All 0 for an empty handle.
+    /// sendq_stats: the current statistics. All 0 for an empty handle.
     sendq_stats_t stats() const noexcept {
         sendq_stats_t figures = {};
         sendq_stats(get(), &figures, sizeof figures);
         return figures;
     }
-    /// sendq_stats_json: the same as text, with what the kernel tells of the socket fd, if there is
-    /// one. Costs the allocation of the string, which throws when it fails. Empty for an empty
-    /// handle.
+    /// sendq_stats_json: the same as JSON, with what the kernel reports about the socket fd, if
+    /// there is one. It allocates the string, which throws on failure. Empty for an empty handle.
     std::string stats_json(sendq_fd_t fd = static_cast<sendq_fd_t>(-1)) const {
         char text[1024];
         const std::size_t len = stats_json(text, sizeof text, fd);
         if (len < sizeof text) {
             return {text, len};
         }
-        // The figures may have grown when they are asked for again.
+        // The numbers may be longer the second time.
         std::string longer(len + sizeof text, '\0');
         longer.resize((std::min)(stats_json(&longer[0], longer.size(), fd), longer.size() - 1));
         return longer;
     }
-    /// The same into memory of the caller's, without an allocation: like snprintf, returns how long
-    /// the whole is. 0 for an empty handle.
+    /// The same into the caller's memory, without an allocation. Like snprintf, it returns the
+    /// length of the whole text. 0 for an empty handle.
     std::size_t stats_json(char* out, std::size_t size,
                            sendq_fd_t fd = static_cast<sendq_fd_t>(-1)) const noexcept {
         const int len = sendq_stats_json(get(), fd, out, size);
         return len < 0 ? 0 : static_cast<std::size_t>(len);
     }
 
-    /// The user pointer of the config, as what the host knows it to be.
+    /// The user pointer of the config, converted to the host's type.
     template <class User = void>
     User* user() const noexcept {
         return static_cast<User*>(sendq_user(get()));
@@ -900,19 +947,17 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     }
 };
 
-/// How much a record matters, the most first.
+/// The levels of log messages, the most important first.
 enum class log_level : int {
     error = SENDQ_LOG_ERROR,
     warn = SENDQ_LOG_WARN,
     info = SENDQ_LOG_INFO,
-    debug = SENDQ_LOG_DEBUG,
-    trace = SENDQ_LOG_TRACE,
 };
 
-/// sendq_set_logger: log is called as log(log_level, sendq_t*, std::string_view) from now on, with
-/// what matters as much as max_level or more. It must be noexcept. It is kept by reference, and
-/// must live until another has taken its place and no call on another thread is under way.
-/// EALREADY: the records go elsewhere.
+/// sendq_set_logger: log is called as log(log_level, sendq_t*, std::string_view) from now on, for
+/// messages up to max_level. It must be noexcept. It is held by reference, and must live until it
+/// was replaced and no call on another thread is in progress. EALREADY: another logger of the
+/// process gets the records.
 template <class F>
 result set_logger(F& log, log_level max_level = log_level::info) noexcept {
     static_assert(std::is_nothrow_invocable_v<F&, log_level, sendq_t*, std::string_view>,
@@ -925,7 +970,7 @@ result set_logger(F& log, log_level max_level = log_level::info) noexcept {
         static_cast<int>(max_level)));
 }
 
-/// Nothing is logged from now on.
+/// Removes the logger.
 inline result reset_logger() noexcept {
     return result(sendq_set_logger(nullptr, nullptr, 0));
 }

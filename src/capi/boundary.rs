@@ -1,34 +1,36 @@
-//! What stands between C and the core: NULL, panics, locks, configs of other versions.
+//! Checks between C and the core, whatever the handle: NULL, panics, lengths that no memory can have, configs
+//! of other versions.
 
 use crate::errno::{Errno, Result};
-use crate::pressure::Hints;
+use crate::iovec::{IoVec, IoVecs, MAX_OBJECT};
+use crate::policy::Hints;
 use libc::c_int;
+use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A socket as the platform names it.
+/// A socket, as the platform names it.
 #[cfg(not(windows))]
 pub type sendq_fd_t = c_int;
-/// A socket as the platform names it.
+/// A socket, as the platform names it.
 #[cfg(windows)]
 pub type sendq_fd_t = usize;
 
-/// Runs `call` and turns what it gives into what C gets: hints, or a negative errno. A panic ends
-/// here: it is logged, `poison` is run, and the call gives -ENOTRECOVERABLE.
-#[inline]
+/// Runs `call` and converts its result to that of C: hints, or a negative errno. A panic ends here: it is
+/// logged, `poison` is run, and the result is -ENOTRECOVERABLE.
 pub(super) fn guard(call: impl FnOnce() -> Result<Hints>, poison: impl FnOnce()) -> c_int {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(hints)) => hints.bits() as c_int,
         Ok(Err(errno)) => errno.negated(),
         Err(panic) => {
-            // Dropping the payload could panic in turn: it is leaked.
+            // Leaked, because dropping the payload could panic in turn.
             std::mem::forget(panic);
             broken(poison)
         }
     }
 }
 
-/// [`guard`] for what calls back into the host and gives nothing.
+/// [`guard`] for a call that calls back into the host and returns nothing.
 pub(super) fn guard_callback(call: impl FnOnce()) {
     let called = || {
         call();
@@ -39,13 +41,13 @@ pub(super) fn guard_callback(call: impl FnOnce()) {
 
 #[cold]
 fn broken(poison: impl FnOnce()) -> c_int {
-    log::error!("a bug in sendq was caught: the queue that it happened to is out of use");
-    // A queue that a panic left half changed may panic again: then it keeps what it has.
+    log::error!("a bug in sendq was caught: its queue cannot be used any more");
+    // A queue that a panic left inconsistent may panic again. Then it is left as it is.
     std::mem::forget(catch_unwind(AssertUnwindSafe(poison)));
     Errno::NOT_RECOVERABLE.negated()
 }
 
-/// `value` on the heap, or NO_MEMORY where `Box::new` would end the process.
+/// Allocates `value`. NO_MEMORY where `Box::new` would end the process.
 pub(super) fn try_box<T>(value: T) -> Result<Box<T>> {
     let mut room = Vec::new();
     room.try_reserve_exact(1).map_err(|_| Errno::NO_MEMORY)?;
@@ -60,10 +62,11 @@ pub(super) fn try_box<T>(value: T) -> Result<Box<T>> {
 /// It is `repr(C)`, begins with `size_t size`, and any bytes are a value of it.
 pub(super) unsafe trait Config: Copy {}
 
-/// Reads a configuration that may be NULL (all defaults), older than this version (what it lacks is
-/// zero) or newer (what this version lacks must be zero). The rule is that of clone3(2).
+/// Reads a configuration. NULL means all defaults. In one of an older version, missing fields are zero. In
+/// one of a newer version, fields that this version does not know have to be zero. The rule is that of
+/// clone3(2).
 ///
-/// INVALID: its size is too small to be one. TOO_BIG: it asks for what this version lacks.
+/// INVALID: its size is too small. TOO_BIG: it uses fields that this version does not know.
 ///
 /// # Safety
 /// `config` is NULL or points to memory of as many bytes as its `size` field says.
@@ -89,7 +92,7 @@ pub(super) unsafe fn read_config<T: Config>(config: *const T) -> Result<T> {
     Ok(read)
 }
 
-/// Fills the caller's struct of figures, which may be of another version, as far as both go.
+/// Fills the caller's struct of statistics, which may be of another version, up to the smaller of both sizes.
 ///
 /// INVALID: NULL.
 ///
@@ -105,5 +108,43 @@ pub(super) unsafe fn fill<T: Copy>(out: *mut T, size: usize, figures: &T) -> Res
     Ok(Hints::NONE)
 }
 
-/// No configuration of any version is larger (clone3(2) takes a page as its bound as well).
+/// The most that a configuration of any version may take (clone3(2) has a page as its limit as well).
 const MAX_CONFIG: usize = 4096;
+
+/// INVALID: NULL, or a length that no object can have, or that wraps around the address space.
+pub(super) fn readable(data: *const c_void, len: usize) -> Result<()> {
+    let wraps = (data as usize).checked_add(len).is_none();
+    if data.is_null() || len > MAX_OBJECT || wraps { Err(Errno::INVALID) } else { Ok(()) }
+}
+
+/// The caller's bytes as a slice. INVALID: they are not [`readable`].
+///
+/// # Safety
+/// `data` is NULL or readable for `len` bytes, if `len` is a length that memory can have.
+pub(super) unsafe fn slice<'a>(data: *const c_void, len: usize) -> Result<&'a [u8]> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    readable(data, len)?;
+    // SAFETY: not NULL, and readable as the caller says.
+    Ok(unsafe { std::slice::from_raw_parts(data.cast(), len) })
+}
+
+/// The caller's array of iovecs, which stay unchanged during the call.
+///
+/// INVALID: a negative number of them, or a NULL that is not empty; as for [`IoVecs::new`].
+///
+/// # Safety
+/// `iov` is NULL or an array of `iovcnt`, each of which is the caller's memory.
+#[inline(always)]
+pub(super) unsafe fn iovecs<'a>(iov: *const IoVec, iovcnt: c_int) -> Result<IoVecs<'a>> {
+    let count = usize::try_from(iovcnt).map_err(|_| Errno::INVALID)?;
+    if count == 0 {
+        return Ok(IoVecs::EMPTY);
+    }
+    if iov.is_null() {
+        return Err(Errno::INVALID);
+    }
+    // SAFETY: the caller's array of that many; as the caller says.
+    unsafe { IoVecs::new(std::slice::from_raw_parts(iov, count)) }
+}

@@ -1,10 +1,10 @@
-//! Where the log records go: to a function of the host's.
+//! Passes log records to a function of the host.
 
 use super::boundary::guard;
-use super::queue::sendq_t;
+use super::handle::sendq_t;
 use crate::errno::Errno;
 use crate::log::QUEUE;
-use crate::pressure::Hints;
+use crate::policy::Hints;
 use crate::stats::Text;
 use libc::{c_char, c_int};
 use log::kv::Key;
@@ -15,21 +15,18 @@ use std::ffi::c_void;
 use std::fmt::Write;
 use std::mem::MaybeUninit;
 
-/// Levels of sendq_set_logger: a bug in sendq was caught.
+/// A level of sendq_set_logger: a bug in sendq was caught.
 pub const SENDQ_LOG_ERROR: c_int = 1;
-/// A connection was given up, or failed for other reasons than its peer's going.
+/// A level of sendq_set_logger: a connection failed, but not because its peer closed or reset it; or the host
+/// discarded what was queued while the socket was full.
 pub const SENDQ_LOG_WARN: c_int = 2;
-/// A peer went away.
+/// A level of sendq_set_logger: a peer has closed or reset its connection.
 pub const SENDQ_LOG_INFO: c_int = 3;
-/// Nothing is logged at this level yet.
-pub const SENDQ_LOG_DEBUG: c_int = 4;
-/// Nothing is logged at this level yet.
-pub const SENDQ_LOG_TRACE: c_int = 5;
 
-/// Is told what sendq logs: one line without an end, NUL-terminated, and valid during the call. q is the
-/// queue it is about, alive, or NULL. It runs on the thread whose call caused it, with no lock held,
-/// before that call returns, and may call anything, sendq_free(q) included; what that logs in turn is
-/// dropped. It must not throw: an exception ends the process.
+/// A log callback. message is one line without a line end, NUL-terminated, and valid during the call. q is
+/// the queue that the message is about, which is alive, or NULL. The callback runs on the thread whose call
+/// caused it, with no lock held, before that call returns. It may call any function, including sendq_free(q);
+/// what such a call logs is dropped. It must not throw: an exception ends the process.
 pub type sendq_log_fn = Option<
     unsafe extern "C-unwind" fn(
         arg: *mut c_void,
@@ -42,8 +39,7 @@ pub type sendq_log_fn = Option<
 /// The host's function and its argument.
 struct HostLogger(Mutex<(sendq_log_fn, *mut c_void)>);
 
-// SAFETY: the argument is only handed to the host's function, which any thread may call: the contract
-// that its user took on.
+// SAFETY: the argument is only passed to the host's function, which any thread may call, by contract.
 unsafe impl Send for HostLogger {}
 // SAFETY: as above; the pair itself is locked.
 unsafe impl Sync for HostLogger {}
@@ -75,8 +71,8 @@ impl Log for HostLogger {
         let _ = text.write_fmt(*record.args());
         text.finish();
         LOGGING.set(true);
-        // SAFETY: the host's own function with its own argument; the message ends with a NUL; the queue
-        // is kept alive while what befell it is logged.
+        // SAFETY: the host's own function with its own argument; the message ends with a NUL; the queue is
+        // kept alive while its record is logged.
         unsafe {
             let queue = queue.unwrap_or(0) as usize as *mut sendq_t;
             function(arg, record.level() as c_int, queue, room.as_ptr().cast());
@@ -87,13 +83,13 @@ impl Log for HostLogger {
     fn flush(&self) {}
 }
 
-/// Has function told, with arg, what sendq logs up to max_level (SENDQ_LOG_ERROR to SENDQ_LOG_TRACE): how
-/// connections ended, once each, with figures. Nothing is logged for what goes well. One function per
-/// process: another takes its place, and NULL, or a max_level of 0, ends it. A call of the old one that
-/// is under way on another thread may still go on when this returns.
+/// Sets the log callback of the process, which is called with arg for each message up to max_level
+/// (SENDQ_LOG_ERROR to SENDQ_LOG_INFO). sendq logs how each connection ended, once, with statistics. It does
+/// not log calls that succeed. A later call replaces the callback; NULL, or a max_level of 0, removes it. A
+/// call of the old callback that is in progress on another thread may continue after this returns.
 ///
-/// -EINVAL: max_level is below 0 or above SENDQ_LOG_TRACE. -EALREADY: the process has a logger of
-/// Rust's log crate, to which the records go.
+/// -EINVAL: max_level is below 0 or above SENDQ_LOG_INFO. -EALREADY: the process has a logger of Rust's log
+/// crate, which gets the records.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_set_logger(
     function: sendq_log_fn,
@@ -101,8 +97,13 @@ pub unsafe extern "C" fn sendq_set_logger(
     max_level: c_int,
 ) -> c_int {
     let set = || {
-        let level = usize::try_from(max_level).map_err(|_| Errno::INVALID)?;
-        let level = LevelFilter::iter().nth(level).ok_or(Errno::INVALID)?;
+        let level = match max_level {
+            0 => LevelFilter::Off,
+            SENDQ_LOG_ERROR => LevelFilter::Error,
+            SENDQ_LOG_WARN => LevelFilter::Warn,
+            SENDQ_LOG_INFO => LevelFilter::Info,
+            _ => return Err(Errno::INVALID),
+        };
         let is_ours =
             log::set_logger(&LOGGER).is_ok() || std::ptr::addr_eq(log::logger(), &raw const LOGGER);
         if !is_ours {

@@ -1,27 +1,35 @@
 //! The C ABI: every `extern "C"` function, one file per handle, and nothing else.
 //!
-//! The documentation of these items is the manual that C programmers read: cbindgen copies it into
+//! The documentation of these items is the manual for C programmers. cbindgen copies it into
 //! `include/sendq/sendq.h`.
 
 #![allow(unsafe_code, non_camel_case_types)]
-// The manual says it once for all: a handle is NULL or alive, a pointer is NULL or what it is for.
+// The header states it once for all functions: a handle is NULL or alive, a pointer is NULL or valid.
 #![allow(clippy::missing_safety_doc)]
 
+mod append;
 mod boundary;
 mod buf;
+mod flush;
+mod handle;
 mod library;
 mod logger;
 mod pool;
 mod queue;
 mod registry;
 mod sendmsg;
+mod state;
 mod stats;
 
+pub use append::*;
 pub use boundary::sendq_fd_t;
 pub use buf::*;
+pub use flush::*;
+pub use handle::{sendq_now_fn, sendq_pool_t, sendq_release_fn, sendq_t};
 pub use library::*;
 pub use logger::*;
 pub use pool::*;
 pub use queue::*;
 pub use sendmsg::*;
+pub use state::*;
 pub use stats::*;

@@ -1,93 +1,61 @@
 //! `sendq_pool_t`.
 
 use super::boundary::{Config, fill, guard, guard_callback, read_config, try_box};
-use super::queue::sendq_t;
-use super::registry::Registry;
-use crate::chunk::{HEADER, MAX_CAPACITY};
+use super::buf::sendq_buf_t;
+use super::handle::{sendq_now_fn, sendq_pool_t, sendq_t};
+use crate::block::{HEADER, MAX_CAPACITY};
 use crate::clock::Clock;
 use crate::errno::{Errno, Result};
-use crate::pool::{CHUNK_BYTES, KEEP_BYTES, Limits, MIN_CHUNK_BYTES, NO_LIMIT, Pool};
-use crate::pressure::Hints;
+use crate::policy::Hints;
+use crate::pool::{BLOCK_BYTES, CACHE_BYTES, Limits, MIN_BLOCK_BYTES, NO_LIMIT, Pool};
+use crate::sink::socket::Promises;
 use crate::stats::PoolStats;
 use libc::c_int;
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Any thread may use it, at the price of a lock per call. Without it, a queue or pool serves one
-/// thread at a time, whichever that is, and the host sees to that.
+/// Any thread may use the queue or pool, at the price of a lock per call. Without this flag it serves one
+/// thread at a time, and the host has to make sure of that.
 pub const SENDQ_THREADSAFE: u32 = 1;
 
-/// A monotonic clock: nanoseconds since whenever. It may be called by any call on the pool's queues,
-/// with no lock held, so it must not call these itself. Should it jump back, time stands still until it
-/// has caught up. It must not throw.
-pub type sendq_now_fn = Option<unsafe extern "C-unwind" fn(arg: *mut c_void) -> u64>;
+/// A promise of the host: all sockets that queues of this pool are flushed to are non-blocking (O_NONBLOCK).
+/// sendq then does not check this before each sendfile(2). If the promise is broken, a flush of a file may
+/// block.
+pub const SENDQ_SOCKETS_NONBLOCKING: u32 = 2;
 
-/// Memory and a byte budget that many queues share: one per event-loop thread, or one per process.
-pub struct sendq_pool_t {
-    pool: Pool,
-    /// The host's handle, every queue and every shared buffer hold one each. The process's default pool
-    /// counts too, and never reaches 0.
-    refs: AtomicUsize,
-    /// For a clock of the host's.
-    now: sendq_now_fn,
-    now_arg: *mut c_void,
-    queues: Registry,
-}
+/// A promise of the host: the process ignores SIGPIPE (signal(7)). sendq then does not block this signal
+/// around each sendfile(2). With both promises, a part of a file costs one system call; without them, up to
+/// six.
+pub const SENDQ_SIGPIPE_IGNORED: u32 = 4;
 
-// SAFETY: a shared pool is locked inside. A confined one is used by one thread at a time: the
-// contract that its user took on (SENDQ_THREADSAFE); what buffers do from any thread is atomic.
-unsafe impl Sync for sendq_pool_t {}
-
-static DEFAULT_POOL: sendq_pool_t =
-    sendq_pool_t::new(Pool::shared(Limits::DEFAULT, Clock::system(system_now)), None, null_mut());
-
-/// CLOCK_MONOTONIC_COARSE, clock_gettime(2): exact to a tick of the kernel, and the cheapest there is.
-#[cfg(target_os = "linux")]
-#[inline]
-fn system_now() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes a timespec. It cannot fail: every Linux has this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// The platform's monotonic clock.
-#[cfg(not(target_os = "linux"))]
-fn system_now() -> u64 {
-    use std::sync::OnceLock;
-    use std::time::Instant;
-    static START: OnceLock<Instant> = OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_nanos() as u64
-}
-
-/// How a pool is made. Zero in any field but size means its default.
+/// The configuration of a pool. Zero in any field except size means the default.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct sendq_pool_config_t {
-    /// sizeof(sendq_pool_config_t): how sendq tells which version the caller was compiled against.
+    /// sizeof(sendq_pool_config_t). It tells sendq which version the caller was compiled against.
     pub size: usize,
-    /// SENDQ_THREADSAFE, or 0.
+    /// SENDQ_THREADSAFE, SENDQ_SOCKETS_NONBLOCKING and SENDQ_SIGPIPE_IGNORED, or 0.
     pub flags: u32,
-    /// 0.
+    /// Must be 0.
     pub reserved: u32,
-    /// The budget in bytes: whole chunks, also those that are kept; memory that queues borrow, until its
-    /// owners are told; shared buffers that were made with this pool. Over it, appends give -ENOBUFS.
-    /// Default: none.
+    /// The budget in bytes. It counts whole blocks, including free ones that are cached for the next append;
+    /// borrowed memory, until its owner is released; and shared buffers that were made with this pool. It
+    /// does not count files. An append that would exceed it returns -ENOBUFS. Only records of
+    /// sendq_flush_with may exceed it, by 16 KiB for each connection. Default: no budget.
     pub max_bytes: u64,
-    /// Memory that one chunk takes, 256 at least, 48 bytes of it for its header; rounded up to whole
-    /// pages from 4096 on. Chunks below 4096 come from malloc, whose heap does not always shrink when
-    /// they are freed; others are mapped, and go back to the system. Default: 4 KiB.
+    /// The size of a block in bytes: at least 256, of which 40 bytes are its header. Sizes from 4096 on are
+    /// rounded up to whole pages. Blocks of less than 4096 bytes come from malloc, whose heap does not always
+    /// shrink when they are freed. Larger blocks are mapped, and return to the system. Default: 4 KiB.
     pub chunk_bytes: u64,
-    /// Free chunks are kept for the next append up to this many bytes; what is above is freed at once.
-    /// A load that stays below it causes no page faults. A pool that has held eight times as much
-    /// keeps only a 32nd of it, until it holds less than four times as much and needs new chunks.
-    /// Default: 4 MiB. 1: none is kept.
+    /// Free blocks are cached for the next append, up to this many bytes. Blocks above it are freed at once.
+    /// A load that stays below it causes no page faults. A pool that has held more than eight times
+    /// keep_bytes has seen a burst: it then caches only 1/32 of keep_bytes, until it holds less than four
+    /// times keep_bytes and needs new blocks. Default: 4 MiB. 1: no block is cached.
     pub keep_bytes: u64,
-    /// The clock of this pool's queues, for tests and simulations. NULL: the system's coarse monotonic
-    /// one (clock_gettime(2)), which is exact to some milliseconds.
+    /// The clock of this pool's queues, for tests and simulations. NULL: the system's coarse monotonic clock
+    /// (clock_gettime(2)), which is exact to some milliseconds.
     pub now: sendq_now_fn,
-    /// For now.
+    /// The argument of now.
     pub now_arg: *mut c_void,
 }
 
@@ -103,83 +71,35 @@ impl sendq_pool_config_t {
         };
         let limits = Limits {
             max_bytes: or(self.max_bytes, NO_LIMIT)?.min(NO_LIMIT),
-            chunk_bytes: or(self.chunk_bytes, CHUNK_BYTES)?,
-            keep_bytes: or(self.keep_bytes, KEEP_BYTES)?,
+            chunk_bytes: or(self.chunk_bytes, BLOCK_BYTES)?,
+            keep_bytes: or(self.keep_bytes, CACHE_BYTES)?,
         };
-        let sane = (MIN_CHUNK_BYTES..=HEADER + MAX_CAPACITY).contains(&limits.chunk_bytes);
+        let sane = (MIN_BLOCK_BYTES..=HEADER + MAX_CAPACITY).contains(&limits.chunk_bytes);
         if self.reserved != 0 || !sane || limits.chunk_bytes > limits.max_bytes {
             return Err(Errno::INVALID);
         }
-        let clock = if self.now.is_some() { Clock::host() } else { Clock::system(system_now) };
-        let pool = match self.flags {
-            0 => Pool::confined(limits, clock),
-            SENDQ_THREADSAFE => Pool::shared(limits, clock),
-            _ => return Err(Errno::INVALID),
+        let has = |flag| self.flags & flag != 0;
+        if has(!(SENDQ_THREADSAFE | SENDQ_SOCKETS_NONBLOCKING | SENDQ_SIGPIPE_IGNORED)) {
+            return Err(Errno::INVALID);
+        }
+        let clock = if self.now.is_some() { Clock::host() } else { Clock::system() };
+        let make = if has(SENDQ_THREADSAFE) { Pool::shared } else { Pool::confined };
+        let promises = Promises {
+            nonblocking: has(SENDQ_SOCKETS_NONBLOCKING),
+            sigpipe_ignored: has(SENDQ_SIGPIPE_IGNORED),
         };
-        Ok(sendq_pool_t::new(pool, self.now, self.now_arg))
+        Ok(sendq_pool_t::new(make(limits, clock), self.now, self.now_arg, promises))
     }
 }
 
-impl sendq_pool_t {
-    const fn new(pool: Pool, now: sendq_now_fn, now_arg: *mut c_void) -> sendq_pool_t {
-        sendq_pool_t { pool, refs: AtomicUsize::new(1), now, now_arg, queues: Registry::new() }
-    }
-
-    #[inline]
-    pub(super) fn pool(&self) -> &Pool {
-        &self.pool
-    }
-
-    pub(super) fn queues(&self) -> &Registry {
-        &self.queues
-    }
-
-    /// Asks the host's clock, if there is one. Nothing is locked or lent: it may call anything.
-    #[inline]
-    pub(super) fn look_at_clock(&self) {
-        if let Some(now) = self.now {
-            // SAFETY: the host's own function with its own argument, as it asked for.
-            self.pool.clock().show(unsafe { now(self.now_arg) });
-        }
-    }
-
-    /// `pool`, or the default pool for NULL.
-    pub(super) fn of(pool: *mut sendq_pool_t) -> NonNull<sendq_pool_t> {
-        NonNull::new(pool).unwrap_or(NonNull::from(&DEFAULT_POOL))
-    }
-
-    /// One holder more.
-    ///
-    /// # Safety
-    /// `pool` is alive.
-    pub(super) unsafe fn hold(pool: NonNull<sendq_pool_t>) {
-        // SAFETY: alive, as the caller says. Relaxed: whoever holds one already may hand out another
-        // (as Arc does).
-        unsafe { pool.as_ref() }.refs.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// One holder less; the last frees it. Any thread may be the last: a buffer may have held it.
-    ///
-    /// # Safety
-    /// `pool` is alive, and the caller gives up a hold of its own.
-    pub(super) unsafe fn release(pool: NonNull<sendq_pool_t>) {
-        // SAFETY: alive, by the hold that is given up here. Release and acquire, so that the last
-        // holder sees what the others did.
-        if unsafe { pool.as_ref() }.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // SAFETY: nobody holds it any more, and it came from sendq_pool_new's Box: the default
-            // pool's own hold is never given up.
-            drop(unsafe { Box::from_raw(pool.as_ptr()) });
-        }
-    }
-}
-
-/// Makes a pool. config may be NULL: all defaults. On success *out owns it; give it to
-/// sendq_pool_free.
+/// Makes a pool. If config is NULL, all fields have their defaults. On success *out is the new pool; give it
+/// to sendq_pool_free.
 ///
-/// -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, an unknown flag, a chunk size
-/// below 256 bytes, a budget below one chunk, or a number that no memory can have.
-/// -E2BIG: the config is of a newer version and asks for what this one does not know, or is over 4 KiB.
-/// -ENOMEM. On failure *out is NULL.
+/// -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, a flag is unknown, chunk_bytes is
+/// less than 256, max_bytes is less than one block, or a number is larger than the address space.
+/// -E2BIG: the config is of a newer version and sets fields that this version does not know, or size is over
+/// 4 KiB.
+/// -ENOMEM: out of memory. On failure *out is NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_pool_new(
     config: *const sendq_pool_config_t,
@@ -200,8 +120,8 @@ pub unsafe extern "C" fn sendq_pool_new(
     guard(make, || ())
 }
 
-/// Gives the pool up. Its queues and shared buffers keep it alive: it goes with the last of them. NULL:
-/// nothing.
+/// Releases the host's handle of the pool. Queues and shared buffers keep the pool alive: it is freed with
+/// the last of them. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_pool_free(pool: *mut sendq_pool_t) {
     if let Some(pool) = NonNull::new(pool) {
@@ -210,7 +130,7 @@ pub unsafe extern "C" fn sendq_pool_free(pool: *mut sendq_pool_t) {
     }
 }
 
-/// The figures of a pool, as much of them as out_size has room for.
+/// Fills out with the statistics of a pool, up to out_size bytes.
 ///
 /// -EINVAL: pool or out is NULL.
 #[unsafe(no_mangle)]
@@ -222,7 +142,7 @@ pub unsafe extern "C" fn sendq_pool_stats(
     let ask = || {
         // SAFETY: NULL or alive.
         let pool = unsafe { pool.as_ref() }.ok_or(Errno::INVALID)?;
-        let usage = pool.pool.usage();
+        let usage = pool.pool().usage();
         let mut stats = PoolStats {
             max: if usage.max == NO_LIMIT { 0 } else { usage.max as u64 },
             used: usage.used as u64,
@@ -232,9 +152,11 @@ pub unsafe extern "C" fn sendq_pool_stats(
             peak: usage.peak as u64,
             ..PoolStats::default()
         };
-        stats.queues = pool.queues.each(|queue| {
-            stats.waiting += queue.waiting();
-            stats.blocked += u64::from(queue.is_blocked());
+        stats.queues = pool.queues().each(|queue| {
+            queue.inspect(|queue, _| {
+                stats.waiting += queue.waiting();
+                stats.blocked += u64::from(queue.policy().is_blocked());
+            });
         }) as u64;
         // SAFETY: the caller's memory of that size.
         unsafe { fill(out, out_size, &stats) }
@@ -242,15 +164,15 @@ pub unsafe extern "C" fn sendq_pool_stats(
     guard(ask, || ())
 }
 
-/// Finds the queues that hold the most: chunks of the pool, and memory that they borrow or share. Fills
-/// out with n of them at most, the heaviest first, and returns how many it filled in; queues that hold
-/// nothing are left out. A shared buffer weighs in each queue its part among all who hold it. So a host
-/// that is over its budget can drop the few that cause it. Looks at everything that waits: not for every
-/// append.
+/// Finds the queues that hold most memory: blocks of the pool, borrowed memory, and shared buffers. A shared
+/// buffer is divided by the number of references to it, and each queue counts its share. Fills out with at
+/// most n queues, the heaviest first, and returns how many. Queues that hold nothing are left out. A host
+/// that is over its budget can thus drop the few queues that cause it. Costs one step for each borrowed or
+/// shared piece that is queued in the pool, so do not call it for every append.
 ///
-/// In a thread-safe pool, queues that are not thread-safe are left out: only their own threads may
-/// look at them. And another thread may free what this has found: the host has to prevent that.
-/// -EINVAL: pool is NULL, or out is and n is not 0. -ENOMEM.
+/// In a thread-safe pool, queues that are not thread-safe are left out, because only their own threads may
+/// look at them. The host has to make sure that no other thread frees a queue that this has returned.
+/// -EINVAL: pool is NULL, or out is NULL and n is not 0. -ENOMEM: out of memory.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_pool_heaviest(
     pool: *const sendq_pool_t,
@@ -264,7 +186,10 @@ pub unsafe extern "C" fn sendq_pool_heaviest(
         if out.is_null() && n > 0 {
             return Err(Errno::INVALID);
         }
-        let heaviest = pool.queues.heaviest()?;
+        let held = |queue: &sendq_t| {
+            queue.inspect(|queue, _| queue.memory_usage(sendq_buf_t::holders).held())
+        };
+        let heaviest = pool.queues().heaviest(held).ok_or(Errno::NO_MEMORY)?;
         for (i, (_, queue)) in heaviest.into_iter().take(n.min(c_int::MAX as usize)).enumerate() {
             // SAFETY: the caller's array has room for n, and i is below that.
             unsafe { out.add(i).write(queue.cast_mut()) };

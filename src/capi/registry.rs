@@ -1,103 +1,102 @@
-//! The queues of a pool that others than their own thread may look at.
+//! The queues of a pool that other threads than their own may look at.
 
-use super::buf::holders;
-use super::queue::sendq_t;
-use crate::errno::{Errno, Result};
-use crate::queue::Queue;
 use parking_lot::Mutex;
+use std::cell::Cell;
 use std::ptr::null;
 
-/// A list through the queues themselves, so that it costs no allocation. Its lock comes before those of
-/// the queues.
-pub(super) struct Registry(Mutex<List>);
+/// The previous and the next member in the [`Registry`].
+pub(super) type Links<T> = Cell<(*const T, *const T)>;
 
-struct List {
-    first: *const sendq_t,
-    /// Those that are not in the list, too.
-    queues: usize,
+/// A type whose values can be members.
+pub(super) trait Linked: Sized {
+    /// Its links, which only the registry touches.
+    fn links(&self) -> &Links<Self>;
 }
 
-// SAFETY: the pointers are only followed under the lock, and a queue takes itself out before it goes.
-unsafe impl Send for List {}
+/// An intrusive list, so that it needs no allocation. Its lock is taken before those of the members.
+pub(super) struct Registry<T>(Mutex<List<T>>);
 
-impl Registry {
-    pub(super) const fn new() -> Registry {
-        Registry(Mutex::new(List { first: null(), queues: 0 }))
+struct List<T> {
+    first: *const T,
+    /// Includes members that are not listed.
+    count: usize,
+}
+
+// SAFETY: the pointers are only followed under the lock, and a member is removed before it is freed.
+unsafe impl<T> Send for List<T> {}
+
+impl<T: Linked> Registry<T> {
+    pub(super) const fn new() -> Registry<T> {
+        Registry(Mutex::new(List { first: null(), count: 0 }))
     }
 
-    /// Counts a queue in, and lists it if others may look at it.
+    /// Counts a member, and lists it if other threads may look at it.
     ///
     /// # Safety
     /// It is alive until [`Registry::remove`].
-    pub(super) unsafe fn add(&self, queue: *const sendq_t, listed: bool) {
+    pub(super) unsafe fn add(&self, member: *const T, listed: bool) {
         let mut list = self.0.lock();
-        list.queues += 1;
+        list.count += 1;
         if !listed {
             return;
         }
-        // SAFETY: listed queues are alive, and their links are only touched under the lock.
+        // SAFETY: listed members are alive, and their links are only touched under the lock.
         unsafe {
-            (*queue).links.set((null(), list.first));
+            (*member).links().set((null(), list.first));
             if let Some(next) = list.first.as_ref() {
-                next.links.set((queue, next.links.get().1));
+                next.links().set((member, next.links().get().1));
             }
         }
-        list.first = queue;
+        list.first = member;
     }
 
-    /// Counts a queue out.
+    /// Removes a member.
     ///
     /// # Safety
     /// It was added, and is still alive.
-    pub(super) unsafe fn remove(&self, queue: *const sendq_t) {
+    pub(super) unsafe fn remove(&self, member: *const T) {
         let mut list = self.0.lock();
-        list.queues -= 1;
+        list.count -= 1;
         // SAFETY: as for add().
         unsafe {
-            let (previous, next) = (*queue).links.replace((null(), null()));
+            let (previous, next) = (*member).links().replace((null(), null()));
             if let Some(next) = next.as_ref() {
-                next.links.set((previous, next.links.get().1));
+                next.links().set((previous, next.links().get().1));
             }
             match previous.as_ref() {
-                Some(previous) => previous.links.set((previous.links.get().0, next)),
-                None if list.first == queue => list.first = next,
+                Some(previous) => previous.links().set((previous.links().get().0, next)),
+                None if list.first == member => list.first = next,
                 None => {}
             }
         }
     }
 
-    /// Shows each listed queue to `look`. Returns how many there are in all.
-    pub(super) fn each(&self, mut look: impl FnMut(&Queue)) -> usize {
+    /// Passes each listed member to `look`. Returns the number of all members.
+    pub(super) fn each(&self, mut look: impl FnMut(&T)) -> usize {
         let list = self.0.lock();
-        list.walk(|queue| queue.peep(&mut look));
-        list.queues
+        let mut member = list.first;
+        // SAFETY: listed members are alive, and the lock is held.
+        while let Some(listed) = unsafe { member.as_ref() } {
+            look(listed);
+            member = listed.links().get().1;
+        }
+        list.count
     }
 
-    /// The listed queues that hold anything, and how many bytes, the heaviest first. NO_MEMORY.
-    pub(super) fn heaviest(&self) -> Result<Vec<(u64, *const sendq_t)>> {
-        let list = self.0.lock();
-        let (mut count, mut weighed) = (0, Vec::new());
-        list.walk(|_| count += 1);
-        weighed.try_reserve_exact(count).map_err(|_| Errno::NO_MEMORY)?;
-        list.walk(|queue| {
-            let mut weight = 0;
-            queue.peep(|queue| weight = queue.weight(holders));
-            if weight > 0 {
-                weighed.push((weight, &raw const *queue));
+    /// The listed members for which `measure` is not 0, in descending order; None if there is no memory for
+    /// the list.
+    pub(super) fn heaviest(&self, measure: impl Fn(&T) -> u64) -> Option<Vec<(u64, *const T)>> {
+        let (mut count, mut measured) = (0, Vec::new());
+        // Members may be added between the two passes. Then the last ones are left out.
+        self.each(|_| count += 1);
+        measured.try_reserve_exact(count).ok()?;
+        self.each(|member| {
+            let size = measure(member);
+            if size > 0 && measured.len() < count {
+                measured.push((size, &raw const *member));
             }
         });
-        weighed.sort_unstable_by_key(|(weight, _)| std::cmp::Reverse(*weight));
-        Ok(weighed)
-    }
-}
-
-impl List {
-    fn walk(&self, mut look: impl FnMut(&sendq_t)) {
-        let mut queue = self.first;
-        // SAFETY: listed queues are alive, and the lock is held.
-        while let Some(listed) = unsafe { queue.as_ref() } {
-            look(listed);
-            queue = listed.links.get().1;
-        }
+        measured.sort_unstable_by_key(|(size, _)| std::cmp::Reverse(*size));
+        Some(measured)
     }
 }

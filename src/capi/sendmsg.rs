@@ -1,10 +1,12 @@
-//! Moving from sendmsg(2): what stands in for it, and what checks it.
+//! Moving from sendmsg(2): its replacement, and shadow mode.
 
-use super::boundary::sendq_fd_t;
-use super::queue::{after, parts, sendq_t};
-use crate::direct::send;
+use super::boundary::{iovecs, sendq_fd_t};
+use super::handle::{enter_unlocked, sendq_t};
 use crate::errno::{Errno, Result};
-use crate::segment::{Parts, Piece};
+use crate::flush::send;
+use crate::iovec::{IoVec, IoVecs};
+use crate::policy::Hints;
+use crate::release::Shared;
 use crate::sink::socket::Socket;
 use crate::verify::{Verdict, verify};
 use libc::{c_int, msghdr, ssize_t};
@@ -13,18 +15,24 @@ use libc::{c_int, msghdr, ssize_t};
 /// is to be sent together is appended together.
 const HARMLESS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
 
-/// Stands in for sendmsg(2): the same arguments, the same result, -1 with errno. It takes all bytes of
-/// msg or none. What waits is flushed first; if it falls to low by that, no hint says so. If nothing waits
-/// then, it writes straight from the caller's memory, and copies only what the socket refused; otherwise it
-/// copies everything. A thread-safe queue always copies, and then flushes. What is left waits: see
-/// sendq_queued_bytes, and flush when fd is writable. With sendq_set_rate it sends no faster than that.
+/// Replaces sendmsg(2): the same arguments and the same result, -1 with errno on failure. It first flushes
+/// what is queued. If nothing is queued then, it sends directly from the caller's memory. Of what the socket
+/// refuses, it appends a copy, but no more than up to the high watermark. So the result may be less than the
+/// length of msg, as that of sendmsg(2) may, and a host that calls this in a loop never queues more than high
+/// for a client that does not read. A thread-safe queue always copies, and then flushes.
 ///
-/// Errors, with nothing taken: EAGAIN: as much waits as the high watermark or more, although a flush was
-/// tried. EOPNOTSUPP: a destination, ancillary data, or a flag other than MSG_DONTWAIT, MSG_NOSIGNAL and
-/// MSG_MORE, which change nothing. EINVAL: q or msg is NULL, or as for sendq_appendv (sendmsg(2) says
-/// EFAULT, and EMSGSIZE above IOV_MAX pieces, of which any number may be here). EPIPE, ENOBUFS,
-/// ENOMEM, EBUSY as for sendq_append; ENOBUFS also when msg is larger than max. Other errors end the
-/// connection, as for sendq_flush.
+/// After a success bytes may be queued: see sendq_queued_bytes, and flush when fd is writable. A short result
+/// does not always mean that the socket is full: a thread-safe queue copies no more than high at a time, and
+/// one call offers the socket at most IOV_MAX pieces. So call again with the rest until the result is EAGAIN,
+/// as with sendmsg(2), or see sendq_state for SENDQ_BLOCKED. A RESUME hint of the flush inside is not
+/// returned. A message without bytes is a flush, also on a closed queue. The rate of sendq_set_rate holds
+/// back what is sent.
+///
+/// Errors, with nothing taken: EAGAIN: as much is queued as the high watermark or more, even after the flush.
+/// EOPNOTSUPP: a destination, ancillary data, or a flag. Only MSG_DONTWAIT, MSG_NOSIGNAL and MSG_MORE are
+/// accepted, and ignored. EINVAL: q or msg is NULL, or as for sendq_appendv. (sendmsg(2) has EFAULT for some
+/// of these, and EMSGSIZE above IOV_MAX pieces; here there may be any number of pieces.) EPIPE, ENOBUFS,
+/// ENOMEM, EBUSY: as for sendq_append. Other errors end the connection, as for sendq_flush.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_sendmsg(
     q: *mut sendq_t,
@@ -32,17 +40,14 @@ pub unsafe extern "C" fn sendq_sendmsg(
     msg: *const msghdr,
     flags: c_int,
 ) -> ssize_t {
-    let mut total = 0;
+    let mut taken = 0;
     // SAFETY: NULL or the caller's live queue.
     let result = unsafe {
-        after(q, |q, aftermath| {
-            let parts = parts_of(msg, flags)?;
-            total = parts.total() as ssize_t;
-            let result = send(q, &mut Socket::new(fd), parts, !q.is_shared());
-            // What waits may have been flushed before the message was refused.
-            let refused = [Errno::AGAIN, Errno::NO_BUFFERS, Errno::NO_MEMORY].map(Err);
-            aftermath.look_at(q, result.is_err() && !refused.contains(&result));
-            result
+        enter_unlocked(q, true, |call| {
+            let iovecs = iovecs_of(msg, flags)?;
+            let mut socket = Socket::new(fd, call.handle().pool().promises());
+            taken = send(call, &mut socket, iovecs, !call.handle().is_threadsafe())?;
+            Ok(Hints::NONE)
         })
     };
     if result < 0 {
@@ -50,7 +55,7 @@ pub unsafe extern "C" fn sendq_sendmsg(
         unsafe { *errno_location() = -result };
         return -1;
     }
-    total
+    taken as ssize_t
 }
 
 #[cfg(any(target_os = "linux", target_os = "emscripten"))]
@@ -62,7 +67,7 @@ use libc::__error as errno_location;
 ///
 /// # Safety
 /// `msg` is NULL or the caller's message.
-unsafe fn parts_of<'a>(msg: *const msghdr, flags: c_int) -> Result<Parts<'a>> {
+unsafe fn iovecs_of<'a>(msg: *const msghdr, flags: c_int) -> Result<IoVecs<'a>> {
     // SAFETY: as the caller says.
     let msg = unsafe { msg.as_ref() }.ok_or(Errno::INVALID)?;
     // Without a name, its length does not count: sendmsg(2) does not look at it either.
@@ -72,38 +77,38 @@ unsafe fn parts_of<'a>(msg: *const msghdr, flags: c_int) -> Result<Parts<'a>> {
         return Err(Errno::NOT_SUPPORTED);
     }
     let count = c_int::try_from(msg.msg_iovlen).map_err(|_| Errno::INVALID)?;
-    // SAFETY: the caller's array; an iovec is laid out as a piece.
-    unsafe { parts(msg.msg_iov.cast(), count) }
+    // SAFETY: the caller's array; an iovec is laid out as an IoVec.
+    unsafe { iovecs(msg.msg_iov.cast(), count) }
 }
 
-/// Shadow mode, for a path that is to be replaced: the old one sent the first bytes bytes of iov, and
-/// the queue was told the same appends. Were they the next ones here? Yes: they are consumed, as by
-/// sendq_consume. No: -EILSEQ, nothing is consumed, and *mismatch_at is the offset in the stream (of
-/// which sendq_sent_bytes have left) of the first byte that differs, or that the queue does not have.
-/// mismatch_at may be NULL. Parts of files are read and compared, too.
+/// Shadow mode: checks the queue against the path that it will replace. The old path has sent the first bytes
+/// bytes of iov, and the same data was appended to the queue. If these are the next bytes of the queue, they
+/// are consumed, as by sendq_consume. If not, the call returns -EILSEQ and consumes nothing, and *mismatch_at
+/// is the offset in the stream of the first byte that differs or that the queue does not have. The stream
+/// begins at offset 0; sendq_sent_bytes is the offset of the first queued byte. mismatch_at may be NULL.
+/// Parts of files are read and compared, too.
 ///
 /// Hint: SENDQ_RESUME.
-/// -EINVAL: q is NULL, as for sendq_appendv, or iov has fewer bytes. -EBUSY: another thread is flushing
-/// it. Another -errno: the connection has failed with it, or a file cannot be read: see pread(2); -EIO: it
-/// has become shorter.
+/// -EINVAL: q is NULL, as for sendq_appendv, or iov has fewer than bytes bytes. -EBUSY: another thread is
+/// flushing the queue.
+/// Another -errno: the connection has failed with it, or a file could not be read: an error of pread(2), or
+/// -ENODATA if it has become shorter.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_verify(
     q: *mut sendq_t,
-    iov: *const Piece,
+    iov: *const IoVec,
     iovcnt: c_int,
     bytes: usize,
     mismatch_at: *mut u64,
 ) -> c_int {
-    // SAFETY: NULL or the caller's live queue.
+    // SAFETY: NULL or the caller's live queue; its array.
     unsafe {
-        after(q, |q, aftermath| {
-            let parts = parts(iov, iovcnt)?;
-            if bytes > parts.total() {
+        enter_unlocked(q, true, |call| {
+            let iovecs = iovecs(iov, iovcnt)?;
+            if bytes > iovecs.total() {
                 return Err(Errno::INVALID);
             }
-            let result = verify(q, parts, bytes);
-            aftermath.look_at(q, result.is_err());
-            match result? {
+            match verify(call, iovecs, bytes)? {
                 Verdict::Same(hints) => Ok(hints),
                 Verdict::DiffersAt(offset) => {
                     if !mismatch_at.is_null() {

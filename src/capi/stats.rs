@@ -1,35 +1,26 @@
-//! The figures of a queue.
+//! The statistics of a queue.
 
 use super::boundary::{fill, guard, sendq_fd_t};
-use super::queue::sendq_t;
+use super::handle::sendq_t;
 use crate::errno::Errno;
-use crate::flush::Lender;
-use crate::pressure::Hints;
-use crate::segment::NO_FD;
-use crate::sink::socket::{Facts, outq};
+use crate::policy::Hints;
+use crate::sink::socket_info::SocketInfo;
+use crate::slot::NO_FD;
 use crate::stats::Stats;
 use libc::{c_char, c_int};
 use std::mem::MaybeUninit;
 
-impl sendq_t {
-    /// Its figures, and the errno that ended it, negated, or 0.
-    fn stats(&self) -> (Stats, c_int) {
-        let (mut stats, socket, failure) = self.lend(|queue, pool| {
-            let failure = queue.failure().map_or(0, Errno::negated);
-            (Stats::of(queue, pool.now()), queue.socket, failure)
-        });
-        // Outside the loan: a system call.
-        if socket != NO_FD
-            && let Some(outq) = outq(socket)
-        {
-            stats.acked = stats.sent.saturating_sub(outq);
-        }
-        (stats, failure)
-    }
+/// The statistics of a queue, and the negative errno that ended it, or 0.
+fn stats(queue: &sendq_t) -> (Stats, c_int) {
+    queue.update_time();
+    queue.inspect(|queue, pool| {
+        let failure = queue.failure().map_or(0, Errno::negated);
+        (Stats::of(queue, pool.now()), failure)
+    })
 }
 
-/// The figures of a queue, as much of them as out_size has room for. Looks at everything that waits: not
-/// for every append.
+/// Fills out with the statistics of a queue, up to out_size bytes. Costs one step for each borrowed or shared
+/// piece that is queued, so do not call it for every append.
 ///
 /// -EINVAL: q or out is NULL.
 #[unsafe(no_mangle)]
@@ -41,21 +32,23 @@ pub unsafe extern "C" fn sendq_stats(q: *const sendq_t, out: *mut Stats, out_siz
             return Err(Errno::INVALID);
         }
         // SAFETY: the caller's memory of that size.
-        unsafe { fill(out, out_size, &queue.stats().0) }
+        unsafe { fill(out, out_size, &stats(queue).0) }
     };
     guard(ask, || ())
 }
 
-/// The figures of a queue as one flat JSON object, such as {"error":0,"copied":124,...}: the fields of
-/// sendq_stats_t by name, and error as sendq_error has it. With its socket in fd (or -1), also what the
-/// kernel tells: so_sndbuf (SO_SNDBUF), outq (SIOCOUTQ: not sent, or not acknowledged), tcp_unacked and
-/// tcp_total_retrans (TCP_INFO, in segments); see socket(7) and tcp(7). What fd is not is left out.
+/// Writes the statistics of a queue as one flat JSON object, such as {"error":0,"copied":124,...}: the fields
+/// of sendq_stats_t by name, and error as sendq_error returns it. If fd is the queue's socket (-1: none), the
+/// object also has what the kernel reports: so_sndbuf (SO_SNDBUF), outq (SIOCOUTQ: bytes not sent or not
+/// acknowledged), tcp_unacked and tcp_total_retrans (TCP_INFO, in segments), and acked, which is sent minus
+/// outq: the bytes that the peer's kernel has acknowledged, if all sent bytes went to fd. See socket(7) and
+/// tcp(7). Fields that fd does not support are left out.
 ///
-/// Like snprintf: writes at most size bytes, a NUL at the end included, and returns how long the whole
-/// is without the NUL; so a result of size or more says that it was cut off. A size of 0 writes nothing,
-/// and out may then be NULL. 1024 bytes are enough.
+/// Like snprintf: writes at most size bytes including a NUL at the end, and returns the length of the whole
+/// text without the NUL. So a result of size or more means that the text was cut off. If size is 0, nothing
+/// is written and out may be NULL. 1024 bytes are enough.
 ///
-/// -EINVAL: q is NULL, or out is and size is not 0.
+/// -EINVAL: q is NULL, or out is NULL and size is not 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_stats_json(
     q: *const sendq_t,
@@ -79,9 +72,9 @@ pub unsafe extern "C" fn sendq_stats_json(
             // SAFETY: the caller's memory of that size, of which nothing is read.
             unsafe { std::slice::from_raw_parts_mut(out.cast(), size) }
         };
-        let (stats, error) = queue.stats();
-        let facts = if fd == NO_FD { Facts::default() } else { Facts::of(fd) };
-        length = stats.write_json(error, &facts, room) as c_int;
+        let (stats, error) = stats(queue);
+        let info = if fd == NO_FD { SocketInfo::default() } else { SocketInfo::of(fd) };
+        length = stats.write_json(error, &info, room) as c_int;
         Ok(Hints::NONE)
     };
     match guard(write, || ()) {

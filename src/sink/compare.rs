@@ -1,42 +1,42 @@
-//! In place of a sink: takes bytes for as long as they are the expected ones.
+//! Compares extents with the bytes that are expected.
 
 #![allow(unsafe_code)]
 
-use super::socket::{READ_BYTES, read_at};
+use super::file::{READ_BYTES, read_at};
 use crate::errno::{Errno, Result};
-use crate::segment::{Parts, Run};
+use crate::iovec::{Extent, IoVecs};
 use libc::c_int;
 use std::mem::MaybeUninit;
 
-/// What is still expected.
+/// The bytes that are still expected.
 pub struct Compare<'a, I> {
-    /// Of the part that is compared with.
+    /// The slice being compared with.
     now: &'a [u8],
     later: I,
     left: usize,
 }
 
-/// Expects the first `bytes` of `parts`, which have as many.
-pub fn expect(parts: Parts<'_>, bytes: usize) -> Compare<'_, impl Iterator<Item = &[u8]>> {
-    debug_assert!(bytes <= parts.total());
-    Compare { now: &[], later: parts.slices(0), left: bytes }
+/// Expects the first `bytes` of `iovecs`, which hold at least that many.
+pub fn expect(iovecs: IoVecs<'_>, bytes: usize) -> Compare<'_, impl Iterator<Item = &[u8]>> {
+    debug_assert!(bytes <= iovecs.total());
+    Compare { now: &[], later: iovecs.slices(), left: bytes }
 }
 
 impl<'a, I: Iterator<Item = &'a [u8]>> Compare<'a, I> {
-    /// How many of the first bytes of `run` are the expected ones. IO: a file is shorter than what was
-    /// promised of it; otherwise its own error: pread(2).
-    pub fn take(&mut self, run: Run) -> Result<u64> {
-        let taken = match run {
-            // SAFETY: whoever lends the run holds it until this call returns.
-            Run::Memory(piece) => self.count(unsafe { piece.bytes() }),
-            Run::File(fd, offset, len) => {
+    /// How many of the first bytes of `extent` are as expected. NO_DATA: a file is shorter than promised.
+    /// Otherwise the error of pread(2).
+    pub fn take(&mut self, extent: Extent) -> Result<u64> {
+        let taken = match extent {
+            // SAFETY: the caller keeps it valid until this returns.
+            Extent::Memory(iovec) => self.count(unsafe { iovec.bytes() }),
+            Extent::File(fd, offset, len) => {
                 self.read(fd, offset, usize::try_from(len).unwrap_or(usize::MAX))?
             }
         };
         Ok(taken as u64)
     }
 
-    /// The same of `len` bytes of the file `fd` from `offset`.
+    /// The same for `len` bytes of the file `fd` from `offset`.
     fn read(&mut self, fd: c_int, offset: u64, len: usize) -> Result<usize> {
         let mut room = [MaybeUninit::uninit(); READ_BYTES];
         let mut taken = 0;
@@ -46,7 +46,7 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Compare<'a, I> {
             let (same, read) = (self.count(bytes), bytes.len());
             taken += same;
             if read == 0 {
-                return Err(Errno::IO);
+                return Err(Errno::NO_DATA);
             }
             if same < read {
                 break;
@@ -55,7 +55,7 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Compare<'a, I> {
         Ok(taken)
     }
 
-    /// How many of the first of `bytes` are the expected ones.
+    /// How many of the first `bytes` are as expected.
     fn count(&mut self, mut bytes: &[u8]) -> usize {
         let before = self.left;
         while self.left > 0 && !bytes.is_empty() {

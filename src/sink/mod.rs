@@ -1,33 +1,30 @@
 //! Where bytes go.
 
 pub mod compare;
-pub mod record;
+pub mod file;
+pub mod gather;
 pub mod socket;
+pub mod socket_info;
 pub mod writer;
 
 use crate::errno::Result;
-use crate::segment::{NO_FD, Piece};
+use crate::iovec::IoVec;
 use libc::c_int;
 
-/// Takes bytes in order, as many as it can without waiting.
+/// Takes bytes in order, as many as it can without waiting. `more`: others follow at once, so that it may
+/// delay these.
 pub trait Sink {
-    /// Offers `pieces`, at least one and none of them empty; returns how many of their bytes were
-    /// taken. Fewer than offered says that the sink is full: nobody asks again to learn it.
+    /// Offers `iovecs`, at least one and none of them empty. Returns how many of their bytes were taken.
+    /// Fewer than offered means that the sink is full; it is not called again to find out.
     ///
-    /// A transient error ([`crate::errno::Errno::is_transient`]) says that it was full before;
-    /// INTERRUPTED that it may be asked again at once; any other ends the connection.
-    fn write(&mut self, pieces: &[Piece]) -> Result<usize>;
+    /// A transient error ([`crate::errno::Errno::is_transient`]) means that it was full before; INTERRUPTED
+    /// that it may be called again at once. Any other error ends the connection.
+    fn write(&mut self, iovecs: &[IoVec], more: bool) -> Result<usize>;
 
-    /// Offers `len` bytes of the file `fd` from `offset`; returns how many were taken. Fewer than offered
-    /// says nothing: it is asked again. Errors as for [`Sink::write`]; IO: the file is shorter.
-    fn send_file(&mut self, fd: c_int, offset: u64, len: usize) -> Result<usize>;
+    /// Offers `len` bytes of the file `fd` from `offset`. Returns how many were taken. Fewer than offered
+    /// does not mean that the sink is full. Errors as for [`Sink::write`]; NO_DATA: the file is shorter.
+    fn send_file(&mut self, fd: c_int, offset: u64, len: usize, more: bool) -> Result<usize>;
 
-    /// The socket, if it is one that the kernel can be asked about.
-    fn socket(&self) -> c_int {
-        NO_FD
-    }
-
-    /// How often it has called on whatever takes the bytes: the system calls that could have sent
-    /// some.
+    /// How many system calls it has made, or how often it has called the host's function.
     fn calls(&self) -> u32;
 }

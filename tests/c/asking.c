@@ -93,7 +93,7 @@ static void look_at(sendq_stats_t* last) {
     CHECK(s.peak_waiting >= last->peak_waiting && s.flushes >= last->flushes);
     CHECK(s.system_calls >= last->system_calls && s.short_writes >= last->short_writes);
     CHECK(s.blocked >= last->blocked && s.blocked_ns >= last->blocked_ns);
-    CHECK(s.last_progress_ns >= last->last_progress_ns);
+    CHECK(s.last_progress_ns == 0 || s.last_progress_ns >= last->last_progress_ns);
     CHECK_IS(s.file, 0);
     *last = s;
 }
@@ -105,7 +105,10 @@ static void* ask(void* arg) {
     while (!atomic_load(&done)) {
         look_at(&last);
         CHECK(sendq_stalled_ns(queue) < 600ULL * SECOND);
-        CHECK(sendq_retry_after_ns(queue) <= SECOND + 1ULL);
+        uint64_t retry = sendq_retry_after_ns(queue);
+        CHECK(retry == SENDQ_NEVER || retry <= SECOND + 1ULL);
+        CHECK_IS(sendq_state(queue) & (SENDQ_CORKED | SENDQ_CLOSED | SENDQ_WANT_READ), 0);
+        CHECK(sendq_queued_memory(queue) <= MAX_WAITING);
         CHECK(sendq_sent_bytes(queue) >= last.sent);
         CHECK(sendq_queued_bytes(queue) <= MAX_WAITING);
         CHECK_IS(sendq_error(queue), 0);

@@ -47,6 +47,9 @@ static void null_handles(void) {
     CHECK_IS(sendq_peek(NULL, &iov, 1), -EINVAL);
     CHECK_IS(sendq_consume(NULL, 0), -EINVAL);
     CHECK_IS(sendq_error(NULL), -EINVAL);
+    CHECK_IS(sendq_state(NULL), -EINVAL);
+    CHECK_IS(sendq_queued_memory(NULL), 0);
+    CHECK_IS(sendq_retry_after_ns(NULL), SENDQ_NEVER);
     CHECK_IS(sendq_set_watermarks(NULL, 0, 0, 0), -EINVAL);
     CHECK_IS(sendq_queued_bytes(NULL), 0);
     CHECK_IS(sendq_sent_bytes(NULL), 0);
@@ -62,7 +65,6 @@ static void null_handles(void) {
     CHECK_IS(sendq_reserve(q, 1, NULL), -EINVAL);
     CHECK_IS(sendq_append_ref(q, NULL, 1, never, NULL), -EINVAL);
     CHECK_IS(sendq_append_ref(q, NULL, sizeof bytes << 10, never, NULL), -EINVAL);
-    CHECK_IS(sendq_append_ref(q, NULL, 0, never, NULL), -EINVAL);
     CHECK_IS(sendq_append_buf(q, NULL, 0, 1), -EINVAL);
     CHECK_IS(sendq_append_buf(q, NULL, 0, 0), -EINVAL);
     CHECK_IS(sendq_notify(q, NULL, bytes), -EINVAL);
@@ -82,10 +84,9 @@ static void lengths(void) {
     CHECK_IS(sendq_append(q, bytes, SIZE_MAX / 2), -ENOMEM); /* an object could have as many */
     CHECK_IS(sendq_append(q, bytes, beyond_memory), -ENOMEM);
     CHECK_IS(sendq_append(q, bytes, 0), 0);
-    CHECK_IS(sendq_append_ref(q, bytes, 0, never, NULL), -EINVAL);
     CHECK_IS(sendq_append_ref(q, bytes, SIZE_MAX, never, NULL), -EINVAL);
     CHECK_IS(sendq_append_ref(q, bytes, SIZE_MAX / 2 + 1, never, NULL), -EINVAL);
-    CHECK_IS(sendq_append_file(q, 0, 0, 0, never, NULL), -EINVAL);
+    CHECK_IS(sendq_append_file(q, -1, 0, 0, never, NULL), -EBADF);
     CHECK_IS(sendq_append_file(q, 0, 0, UINT64_MAX, never, NULL), -EINVAL);
     CHECK_IS(sendq_append_file(q, 0, UINT64_MAX, 1, never, NULL), -EINVAL);
     CHECK_IS(sendq_append_file(q, -1, 0, 1, never, NULL), -EBADF);
@@ -140,8 +141,6 @@ static void reservations(void) {
     void* second = bytes;
     CHECK_IS(sendq_commit(q, 0), -EINVAL);
     CHECK_IS(sendq_commit(q, 1), -EINVAL);
-    CHECK_IS(sendq_reserve(q, 0, &memory), -EINVAL);
-    CHECK(memory == NULL);
     CHECK_IS(sendq_reserve(q, SIZE_MAX, &memory), -EINVAL);
     CHECK_IS(sendq_reserve(q, SIZE_MAX / 2 + 1, &memory), -EINVAL);
     CHECK_IS(sendq_reserve(q, SIZE_MAX / 2, &memory), -ENOMEM);

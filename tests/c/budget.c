@@ -1,5 +1,5 @@
-/* A pool's budget counts what is held: chunks, and what is borrowed and shared, to the byte. What
- * is over it is refused whole, kept chunks give way, and all of it comes back, however it ends. */
+/* A pool's budget counts to the byte: blocks, and borrowed and shared memory. An append
+ * over it is refused as a whole, cached blocks are freed first, and all memory is returned. */
 #include <pthread.h>
 #include <stddef.h>
 
@@ -13,7 +13,7 @@ static sendq_pool_t* budgeted(uint64_t chunk_bytes) {
     return new_simulated((sendq_pool_config_t){.max_bytes = BUDGET, .chunk_bytes = chunk_bytes});
 }
 
-/* What is held, without chunks that are kept. */
+/* What is held, without cached blocks. */
 static uint64_t in_use(const sendq_pool_t* pool) {
     sendq_pool_stats_t s = pool_figures(pool);
     CHECK_IS(s.max, BUDGET);
@@ -34,7 +34,7 @@ static void exact(uint64_t chunk_bytes) {
             if (shares) {
                 CHECK_IS(sendq_buf_wrap(pool, bytes, 12345, NULL, NULL, &buf), 0);
             }
-            /* Up to a new chunk, with room for what describes the next piece. */
+            /* Up to a new block, with space for the slot of the next piece. */
             uint64_t used = pool_figures(pool).used;
             while (pool_figures(pool).used == used) {
                 CHECK(sendq_append_ref(q, bytes, 1, NULL, NULL) >= 0);
@@ -145,7 +145,7 @@ static void comes_back(uint64_t chunk_bytes) {
 }
 
 /* Chunks that are kept are in nobody's way. */
-static void kept_chunks_give_way(void) {
+static void cached_blocks_give_way(void) {
     sendq_pool_t* pool = budgeted(CHUNK);
     sendq_t* q = new_borrower(pool, 1);
     sendq_buf_t* buf;
@@ -210,30 +210,30 @@ static void no_wrap(sendq_pool_t* pool) {
     CHECK_IS(pool_figures(pool).shared, 0);
 }
 
-static sendq_t* told_queue;
+static sendq_t* again_queue;
 static int again;
 
-/* When the owner is told, the budget is back: as much goes in again. */
+/* When the owner is released, the budget is back: as much goes in again. */
 static void lend_again(void* arg, const void* data, size_t len, int reason) {
     (void)arg, (void)reason;
     if (again-- > 0) {
-        CHECK(sendq_append_ref(told_queue, data, len, lend_again, NULL) >= 0);
+        CHECK(sendq_append_ref(again_queue, data, len, lend_again, NULL) >= 0);
     }
 }
 
-static void back_when_told(void) {
+static void back_when_released(void) {
     sendq_pool_t* pool = budgeted(CHUNK);
-    told_queue = new_borrower(pool, 1);
+    again_queue = new_borrower(pool, 1);
     again = 100;
-    CHECK(sendq_append_ref(told_queue, bytes, BUDGET - 2 * CHUNK, lend_again, NULL) >= 0);
+    CHECK(sendq_append_ref(again_queue, bytes, BUDGET - 2 * CHUNK, lend_again, NULL) >= 0);
     for (int i = 0; i < 50; i++) {
-        CHECK(sendq_consume(told_queue, BUDGET - 2 * CHUNK) >= 0);
-        CHECK(sendq_discard(told_queue) >= 0);
+        CHECK(sendq_consume(again_queue, BUDGET - 2 * CHUNK) >= 0);
+        CHECK(sendq_discard(again_queue) >= 0);
     }
-    CHECK(sendq_discard(told_queue) >= 0);
+    CHECK(sendq_discard(again_queue) >= 0);
     CHECK_IS(again, -1);
     CHECK_IS(in_use(pool), 0);
-    sendq_free(told_queue);
+    sendq_free(again_queue);
     sendq_pool_free(pool);
 }
 
@@ -368,19 +368,19 @@ static void pool_goes_first(void) {
 }
 
 int main(void) {
-    static const uint64_t chunks[] = {256, 1000, CHUNK, 16384};
-    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
-        exact(chunks[i]);
-        comes_back(chunks[i]);
-        at_random(chunks[i]);
+    static const uint64_t block_sizes[] = {256, 1000, CHUNK, 16384};
+    for (size_t i = 0; i < sizeof block_sizes / sizeof *block_sizes; i++) {
+        exact(block_sizes[i]);
+        comes_back(block_sizes[i]);
+        at_random(block_sizes[i]);
     }
-    kept_chunks_give_way();
+    cached_blocks_give_way();
     for (uint64_t max = 0; max <= UINT64_MAX / 2; max += UINT64_MAX / 2) {
         sendq_pool_t* pool = new_pool((sendq_pool_config_t){.max_bytes = max});
         no_wrap(pool);
         sendq_pool_free(pool);
     }
-    back_when_told();
+    back_when_released();
     released_elsewhere();
     pool_goes_first();
     return 0;

@@ -1,5 +1,5 @@
-/* sendq_close_within: what has left by then has left; what has not is dropped, told to its owners
- * and counted; and the host learns when to call. */
+/* sendq_close_within: what has left by then has left; what has not is dropped, released and
+ * counted; and the host learns when to call. */
 #include "simulated.h"
 
 static unsigned char bytes[1 << 20];
@@ -40,7 +40,7 @@ static void check_timed_out(sendq_t* q, uint64_t appended, uint64_t sent) {
     CHECK_IS(sendq_reserve(q, 1, &memory), -ETIMEDOUT);
     CHECK_IS(sendq_flush(q, -1, 0), -ETIMEDOUT);
     CHECK_IS(sendq_consume(q, 0), -ETIMEDOUT);
-    CHECK_IS(sendq_retry_after_ns(q), 0);
+    CHECK_IS(sendq_retry_after_ns(q), SENDQ_NEVER);
     CHECK_IS(sendq_close_within(q, 0), 0); /* it is over already */
     CHECK_IS(sendq_close(q), 0);
     CHECK_IS(sendq_discard(q), 0);
@@ -72,7 +72,7 @@ static void at_the_deadline(uint64_t timeout, int (*look)(stuck*)) {
     CHECK_IS(by_consume(&s), 0);
     CHECK_IS(sendq_error(s.q), 0);
     now_ns++;
-    CHECK_IS(sendq_retry_after_ns(s.q), 1); /* 0 would say that there is nothing to wait for */
+    CHECK_IS(sendq_retry_after_ns(s.q), 0); /* now: also however late it is */
     CHECK_IS(sendq_error(s.q), 0);          /* nothing happens by itself */
     uint64_t sent = sendq_sent_bytes(s.q);
     CHECK_IS(look(&s), -ETIMEDOUT);
@@ -91,7 +91,7 @@ static void in_time(void) {
         CHECK(by_flush(&s) >= 0);
     }
     pieces_check(s.pieces, 2, 2, 0);
-    CHECK_IS(sendq_retry_after_ns(s.q), 0);
+    CHECK_IS(sendq_retry_after_ns(s.q), SENDQ_NEVER);
     now_ns += 2ULL * SECOND;
     CHECK_IS(by_flush(&s), 0);
     CHECK_IS(by_consume(&s), 0);
@@ -163,7 +163,7 @@ static void another_time(void) {
     /* Also on one that is closed already. */
     stick(&s);
     CHECK_IS(sendq_close(s.q), 0);
-    CHECK_IS(sendq_retry_after_ns(s.q), 0);
+    CHECK_IS(sendq_retry_after_ns(s.q), SENDQ_NEVER);
     CHECK_IS(sendq_close_within(s.q, SECOND), 0);
     now_ns += SECOND;
     CHECK_IS(by_flush(&s), -ETIMEDOUT);
@@ -188,10 +188,11 @@ static void corked_and_reserved(void) {
                 CHECK_IS(sendq_reserve(q, 5000, &memory), 0);
             }
             CHECK_IS(sendq_close_within(q, SECOND), 0);
-            CHECK_IS(sendq_retry_after_ns(q), SECOND);
             if (first) {
-                CHECK_IS(sendq_consume(q, 50), 0); /* what may leave does */
+                CHECK_IS(sendq_retry_after_ns(q), 0); /* what may leave does */
+                CHECK_IS(sendq_consume(q, 50), 0);
             }
+            CHECK_IS(sendq_retry_after_ns(q), SECOND); /* the cork holds back the rest */
             now_ns += SECOND;
             CHECK_IS(sendq_flush(q, -1, 0), -ETIMEDOUT);
             pieces_check(&pieces[1], 1, 1, -ETIMEDOUT);
@@ -226,7 +227,7 @@ static void corked_in_time(void) {
     CHECK(sendq_append(q, bytes, 100) >= 0);
     CHECK_IS(sendq_close_within(q, SECOND), 0);
     CHECK_IS(sendq_rollback(q), 0);
-    CHECK_IS(sendq_retry_after_ns(q), 0);
+    CHECK_IS(sendq_retry_after_ns(q), SENDQ_NEVER);
     now_ns += SECOND;
     CHECK_IS(sendq_flush(q, -1, 0), 0);
     sendq_free(q);
@@ -255,7 +256,7 @@ static void after_failure(void) {
     CHECK_IS(by_flush(&s), -EPIPE);
     CHECK_IS(sendq_close_within(s.q, 0), 0);
     CHECK_IS(sendq_error(s.q), -EPIPE);
-    CHECK_IS(sendq_retry_after_ns(s.q), 0);
+    CHECK_IS(sendq_retry_after_ns(s.q), SENDQ_NEVER);
     unstick(&s);
 }
 
@@ -289,25 +290,25 @@ static void beside_a_rate(void) {
 }
 
 static sendq_t* of_callback;
-static int told;
+static int released;
 
-/* Owners that close and ask while they are told; the last one frees. */
+/* Owners that close and ask while they are released; the last one frees. */
 static void ask_and_free(void* arg, const void* data, size_t len, int reason) {
     (void)arg, (void)data, (void)len;
     CHECK_IS(reason, -ETIMEDOUT);
     CHECK_IS(sendq_error(of_callback), -ETIMEDOUT);
     CHECK_IS(sendq_close_within(of_callback, 0), 0);
-    CHECK_IS(sendq_retry_after_ns(of_callback), 0);
+    CHECK_IS(sendq_retry_after_ns(of_callback), SENDQ_NEVER);
     CHECK_IS(sendq_stalled_ns(of_callback), 0);
     CHECK_IS(figures(of_callback).waiting, 0);
-    if (++told == 2) {
+    if (++released == 2) {
         sendq_free(of_callback);
     }
 }
 
 static void freed_by_its_owners(void) {
     for (uint64_t timeout = 0; timeout <= SECOND; timeout += SECOND) {
-        told = 0;
+        released = 0;
         of_callback = new_simulated_queue();
         CHECK(sendq_append_ref(of_callback, bytes, 100, ask_and_free, NULL) >= 0);
         CHECK(sendq_append_ref(of_callback, bytes, 100, ask_and_free, NULL) >= 0);
@@ -317,7 +318,7 @@ static void freed_by_its_owners(void) {
         if (timeout > 0) {
             CHECK_IS(sendq_flush(of_callback, -1, 0), -ETIMEDOUT);
         }
-        CHECK_IS(told, 2);
+        CHECK_IS(released, 2);
     }
 }
 

@@ -239,8 +239,8 @@ static void meddling(void) {
     CHECK_IS(p.reason, -ECANCELED);
 }
 
-/* While many have left whose owners are not told yet, a writer appends, and holds back, and takes
- * back: what has been written in the end is what was not. */
+/* While many have left whose owners are not released yet, a writer appends, and holds back, and
+ * takes back: what has been written in the end is what was not. */
 static struct {
     sendq_t* q;
     unsigned char expected[STREAM];
@@ -348,11 +348,115 @@ static int64_t free_and_give_up(void* arg, const void* data, size_t len) {
 
 static void interrupted(void) {
     sendq_t* q = new_borrower(NULL, 1);
-    piece lent;
+    piece borrowed;
     begin(q, 0, false);
-    CHECK_IS(piece_append(q, &lent, bytes, 20000), SENDQ_WAKE);
+    CHECK_IS(piece_append(q, &borrowed, bytes, 20000), SENDQ_WAKE);
     CHECK_IS(sendq_flush_with(q, free_and_give_up, q, 0), -ECANCELED);
-    CHECK_IS(lent.times, 1);
+    CHECK_IS(borrowed.times, 1);
+}
+
+/* What is gathered into a record has not left for that: its owners are released when the writer has
+ * taken their bytes, and not before, each by the call that takes its last. */
+static void released_when_taken(void) {
+    enum { PIECES = 3, EACH = 1000 };
+    piece pieces[PIECES];
+    piece behind[PIECES]; /* a notification behind each */
+    sendq_t* q = new_borrower(NULL, 1);
+    for (size_t i = 0; i < PIECES; i++) {
+        CHECK(piece_append(q, &pieces[i], bytes + i * 2 * EACH, EACH) >= 0);
+        CHECK_IS(piece_notify(q, &behind[i]), 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        int64_t refusal = i == 1 ? SENDQ_WRITE_WANT_READ : -EAGAIN;
+        CHECK(sendq_flush_with(q, answer, &refusal, 0) & (SENDQ_BLOCKED | SENDQ_WANT_READ));
+        pieces_check(pieces, PIECES, 0, 0);
+        pieces_check(behind, PIECES, 0, 0);
+        CHECK_IS(sendq_queued_bytes(q), PIECES * EACH);
+        CHECK_IS(figures(q).pinned, PIECES * EACH);
+    }
+    static const size_t taken[] = {EACH - 1, 1, EACH + 1, EACH - 1};
+    static const size_t released[] = {0, 1, 2, 3};
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++) {
+        int64_t takes = (int64_t)taken[i];
+        CHECK(!SENDQ_FAILED(sendq_flush_with(q, answer, &takes, taken[i])));
+        pieces_check(pieces, PIECES, released[i], 0);
+        pieces_check(behind, PIECES, released[i], 0);
+    }
+    CHECK_IS(sendq_queued_bytes(q), 0);
+
+    /* Refused, and then dropped: the reason says so. */
+    for (size_t i = 0; i < PIECES; i++) {
+        CHECK(piece_append(q, &pieces[i], bytes + i * 2 * EACH, EACH) >= 0);
+    }
+    int64_t refusal = -EAGAIN;
+    CHECK_IS(sendq_flush_with(q, answer, &refusal, 0), SENDQ_BLOCKED);
+    CHECK_IS(sendq_discard(q), 0);
+    pieces_check(pieces, PIECES, PIECES, -ECANCELED);
+    sendq_free(q);
+}
+
+/* A notification inside a record that was refused is not called before the bytes in front of it
+ * have left. */
+static void notified_when_taken(void) {
+    sendq_t* q = new_borrower(NULL, 1);
+    piece p[2];
+    int64_t refusal = -EAGAIN;
+    CHECK_IS(sendq_append(q, bytes, 4), SENDQ_WAKE);
+    CHECK_IS(piece_notify(q, &p[0]), 0);
+    CHECK_IS(piece_append(q, &p[1], bytes + 4, 4), 0);
+    CHECK_IS(sendq_flush_with(q, answer, &refusal, 0), SENDQ_BLOCKED);
+    pieces_check(p, 2, 0, 0);
+    begin(q, 0, false);
+    CHECK_IS(sendq_flush_with(q, keep, &w, 0), 0);
+    CHECK_IS(w.len, 8);
+    stream_check(w.taken, 0, 8);
+    pieces_check(p, 2, 2, 0);
+    sendq_free(q);
+}
+
+/* The record of a file may take more memory than the pool's budget leaves. */
+static void file_beyond_the_budget(void) {
+    enum { LEN = 9000 };
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.max_bytes = 8192});
+    sendq_t* q = new_borrower(pool, 1);
+    piece p[2];
+    for (int round = 0; round < 3; round++) {
+        if (round > 0) { /* behind memory that has spent the budget */
+            CHECK_IS(piece_append(q, &p[0], bytes, 4000), SENDQ_WAKE);
+        }
+        size_t before = round > 0 ? 4000 : 0;
+        CHECK(piece_append_file(q, &p[1], file, before, LEN) >= 0);
+        begin(q, 0, false);
+        int64_t refusal = -EAGAIN;
+        if (round == 2) {
+            CHECK_IS(sendq_flush_with(q, answer, &refusal, 0), SENDQ_BLOCKED);
+            CHECK_IS(p[1].times, 0);
+        }
+        CHECK_IS(sendq_flush_with(q, keep, &w, 0), 0);
+        CHECK_IS(w.len, before + LEN);
+        stream_check(w.taken, 0, w.len);
+        CHECK_IS(p[1].times, 1);
+        CHECK_IS(p[1].reason, 0);
+    }
+    sendq_free(q);
+    sendq_pool_stats_t stats;
+    CHECK_IS(sendq_pool_stats(pool, &stats, sizeof stats), 0);
+    CHECK_IS(stats.used + stats.pinned, 0);
+    CHECK(stats.free <= stats.max);
+    sendq_pool_free(pool);
+}
+
+/* A file that is shorter than promised ends the connection, with the error that its owner hears. */
+static void shorter_file(void) {
+    sendq_t* q = new_borrower(NULL, 1);
+    piece p;
+    CHECK_IS(piece_append_file(q, &p, file, STREAM - 10, 11), SENDQ_WAKE);
+    begin(q, 0, false);
+    CHECK_IS(sendq_flush_with(q, keep, &w, 0), -ENODATA);
+    CHECK_IS(w.calls, 0);
+    pieces_check(&p, 1, 1, -ENODATA);
+    CHECK_IS(sendq_error(q), -ENODATA);
+    sendq_free(q);
 }
 
 int main(void) {
@@ -372,6 +476,10 @@ int main(void) {
     failures();
     meddling();
     interrupted();
+    released_when_taken();
+    notified_when_taken();
+    file_beyond_the_budget();
+    shorter_file();
     writer_that_holds_back();
     CHECK_IS(fclose(stream), 0);
     return 0;

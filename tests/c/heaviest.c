@@ -193,7 +193,7 @@ static void within_callbacks(uint32_t flags) {
     sendq_pool_free(asked);
 }
 
-/* A payload that many hold weighs little in each of them, until they are few. */
+/* A payload that many queues share counts little for each, until they are few. */
 static void broadcast(void) {
     enum { EACH = 40000 };
     sendq_pool_t* pool = new_simulated((sendq_pool_config_t){0});

@@ -1,4 +1,4 @@
-/* Limits hold to the byte, whatever is over one is refused whole, and the hints tell of it. */
+/* Limits hold to the byte, an append over one is refused as a whole, and the hints say so. */
 #include "check.h"
 
 enum { MAX = 1000, BUDGET = 64 << 10 };

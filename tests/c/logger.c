@@ -53,20 +53,20 @@ static void block(sendq_t* q, ends e) {
 
 static void arguments(void) {
     CHECK_IS(sendq_set_logger(keep, entries, -1), -EINVAL);
-    CHECK_IS(sendq_set_logger(keep, entries, SENDQ_LOG_TRACE + 1), -EINVAL);
+    CHECK_IS(sendq_set_logger(keep, entries, SENDQ_LOG_INFO + 1), -EINVAL);
     CHECK_IS(sendq_set_logger(keep, entries, INT32_MAX), -EINVAL);
     CHECK_IS(sendq_set_logger(keep, entries, INT32_MIN), -EINVAL);
     CHECK_IS(sendq_set_logger(NULL, NULL, -1), -EINVAL);
-    for (int level = 0; level <= SENDQ_LOG_TRACE; level++) {
+    for (int level = 0; level <= SENDQ_LOG_INFO; level++) {
         CHECK_IS(sendq_set_logger(keep, entries, level), 0);
         CHECK_IS(sendq_set_logger(NULL, NULL, level), 0);
     }
 }
 
-/* All that a healthy connection does, at length, at the finest level: not a word. Full sockets,
+/* All that a healthy connection does logs nothing, even at the highest level. Full sockets,
  * limits that are reached, misuse, rollbacks and closing belong to it. */
 static void silence(void) {
-    listen_to(SENDQ_LOG_TRACE);
+    listen_to(SENDQ_LOG_INFO);
     sendq_pool_t* pool = new_simulated((sendq_pool_config_t){.max_bytes = 8 << 20});
     for (int round = 0; round < 50; round++) {
         sendq_t* q = new_borrower(pool, 1);
@@ -115,7 +115,7 @@ static void given_up(int (*give_up)(sendq_t*), uint64_t after, const char* figur
     block(q, e);
     now_ns += after;
     CHECK(give_up(q) >= 0);
-    check_logged(SENDQ_LOG_WARN, q, " not, none", figure);
+    check_logged(SENDQ_LOG_WARN, q, " lost, no progress", figure);
     sendq_free(q);
     ends_close(e);
     CHECK_IS(logged, 0);
@@ -123,12 +123,12 @@ static void given_up(int (*give_up)(sendq_t*), uint64_t after, const char* figur
 
 /* Whatever ends a connection is said once, however often it is met again. */
 static void once_each(void) {
-    listen_to(SENDQ_LOG_TRACE);
+    listen_to(SENDQ_LOG_INFO);
     sendq_t* q = new_simulated_queue();
     CHECK(sendq_append(q, bytes, 12) >= 0);
     CHECK_IS(sendq_consume(q, 2), 0);
     CHECK_IS(sendq_flush(q, -1, 0), -EBADF);
-    check_logged(SENDQ_LOG_WARN, q, "2 bytes sent", "10 not");
+    check_logged(SENDQ_LOG_WARN, q, "2 bytes sent", "10 lost");
     CHECK_IS(sendq_flush(q, -1, 0), -EBADF);
     CHECK_IS(sendq_append(q, bytes, 1), -EBADF);
     CHECK_IS(sendq_consume(q, 0), -EBADF);
@@ -137,14 +137,14 @@ static void once_each(void) {
     sendq_free(q);
     CHECK_IS(logged, 0);
 
-    /* The peer has gone: no warning, for peers do. */
+    /* The peer has closed: no warning, because that is no fault. */
     q = new_simulated_queue();
     ends e = ends_unix();
     block(q, e);
     now_ns += 1500 * MILLISECOND;
     close(e.peer);
     CHECK_IS(sendq_flush(q, e.queue, 0), -EPIPE);
-    check_logged(SENDQ_LOG_INFO, q, " not, none", "1.500 s");
+    check_logged(SENDQ_LOG_INFO, q, " lost, no progress", "1.500 s");
     sendq_free(q);
     close(e.queue);
 
@@ -155,13 +155,13 @@ static void once_each(void) {
     e = ends_unix();
     block(q, e);
     sendq_free(q);
-    check_logged(SENDQ_LOG_WARN, q, " not, none", "0.000 s");
+    check_logged(SENDQ_LOG_WARN, q, " lost, no progress", "0.000 s");
     ends_close(e);
 }
 
 /* Only what is as grave as asked for. */
 static void levels(void) {
-    for (int level = 0; level <= SENDQ_LOG_TRACE; level++) {
+    for (int level = 0; level <= SENDQ_LOG_INFO; level++) {
         listen_to(level);
         sendq_t* q = new_simulated_queue();
         ends e = ends_unix();
@@ -178,8 +178,8 @@ static void levels(void) {
         sendq_free(q);
         close(e.queue);
     }
-    listen_to(SENDQ_LOG_TRACE);
-    CHECK_IS(sendq_set_logger(NULL, entries, SENDQ_LOG_TRACE), 0);
+    listen_to(SENDQ_LOG_INFO);
+    CHECK_IS(sendq_set_logger(NULL, entries, SENDQ_LOG_INFO), 0);
     sendq_t* q = new_simulated_queue();
     CHECK(sendq_append(q, bytes, 1) >= 0);
     CHECK_IS(sendq_flush(q, -1, 0), -EBADF);
@@ -188,7 +188,7 @@ static void levels(void) {
 }
 
 static int busy_calls;
-static piece lent[2];
+static piece borrowed[2];
 
 /* Uses the library, lets another queue fail (which is not logged), and sets another logger. */
 static void busy(void* arg, int level, sendq_t* q, const char* message) {
@@ -210,13 +210,13 @@ static void busy(void* arg, int level, sendq_t* q, const char* message) {
 
 static void busy_logger(void) {
     sendq_t* healthy = new_simulated_queue();
-    CHECK_IS(sendq_set_logger(busy, &healthy, SENDQ_LOG_TRACE), 0);
+    CHECK_IS(sendq_set_logger(busy, &healthy, SENDQ_LOG_INFO), 0);
     for (int i = 1; i <= 3; i++) {
         sendq_t* q = new_simulated_queue();
-        CHECK(piece_append(q, &lent[0], bytes, 10) >= 0);
+        CHECK(piece_append(q, &borrowed[0], bytes, 10) >= 0);
         CHECK_IS(sendq_flush(q, -1, 0), -EBADF);
         CHECK_IS(busy_calls, i);
-        CHECK_IS(lent[0].times, 1);
+        CHECK_IS(borrowed[0].times, 1);
         sendq_free(q);
     }
     sendq_free(healthy);
@@ -231,16 +231,16 @@ static void free_it(void* arg, int level, sendq_t* q, const char* message) {
     CHECK(strlen(message) > 0); /* still valid */
 }
 
-/* A logger that frees the queue: its owners are told all the same, once each. */
+/* A logger that frees the queue: its owners are released all the same, once each. */
 static void freeing_logger(void) {
     sendq_pool_t* pool = new_simulated((sendq_pool_config_t){0});
-    CHECK_IS(sendq_set_logger(free_it, NULL, SENDQ_LOG_TRACE), 0);
+    CHECK_IS(sendq_set_logger(free_it, NULL, SENDQ_LOG_INFO), 0);
     for (int way = 0; way < 4; way++) {
         sendq_t* q = new_borrower(pool, 1);
         ends e = ends_unix();
         ends_least_buffer(e);
-        CHECK(piece_append(q, &lent[0], bytes, sizeof bytes) >= 0);
-        CHECK(piece_append(q, &lent[1], bytes, 10) >= 0);
+        CHECK(piece_append(q, &borrowed[0], bytes, sizeof bytes) >= 0);
+        CHECK(piece_append(q, &borrowed[1], bytes, 10) >= 0);
         CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_BLOCKED);
         int reason = -ETIMEDOUT;
         switch (way) {
@@ -260,7 +260,7 @@ static void freeing_logger(void) {
                 reason = -ECANCELED;
         }
         CHECK_IS(frees, way + 1);
-        pieces_check(lent, 2, 2, reason);
+        pieces_check(borrowed, 2, 2, reason);
         CHECK_IS(pool_figures(pool).queues + pool_figures(pool).used, 0);
         ends_close(e);
     }
@@ -277,7 +277,7 @@ static void count_up(void* arg, int level, sendq_t* q, const char* message) {
     CHECK_IS(level, SENDQ_LOG_WARN);
     CHECK(q != NULL);
     CHECK_IS(sendq_error(q), -EBADF); /* it is this thread's, and alive */
-    CHECK(strstr(message, " 5 not") != NULL);
+    CHECK(strstr(message, " 5 lost") != NULL);
     atomic_fetch_add((atomic_int*)arg, 1);
 }
 
@@ -295,7 +295,7 @@ static void* fail_often(void* arg) {
 static void* set_often(void* arg) {
     (void)arg;
     for (int i = 0; !atomic_load(&done); i++) {
-        CHECK_IS(sendq_set_logger(count_up, &counts[i % 2], SENDQ_LOG_TRACE), 0);
+        CHECK_IS(sendq_set_logger(count_up, &counts[i % 2], SENDQ_LOG_INFO), 0);
     }
     return NULL;
 }
@@ -303,7 +303,7 @@ static void* set_often(void* arg) {
 static void threads(void) {
     pthread_t failing[2];
     pthread_t setting;
-    CHECK_IS(sendq_set_logger(count_up, &counts[0], SENDQ_LOG_TRACE), 0);
+    CHECK_IS(sendq_set_logger(count_up, &counts[0], SENDQ_LOG_INFO), 0);
     CHECK_IS(pthread_create(&setting, NULL, set_often, NULL), 0);
     for (int i = 0; i < 2; i++) {
         CHECK_IS(pthread_create(&failing[i], NULL, fail_often, NULL), 0);

@@ -35,7 +35,7 @@ static uint64_t page_faults(void) {
     return (uint64_t)usage.ru_minflt;
 }
 
-/* What may lie between the chunks, and stay. */
+/* What may be between the blocks, and stay. */
 typedef struct {
     const char* name;
     uint64_t chunk_bytes;
@@ -44,7 +44,7 @@ typedef struct {
     size_t stays;    /* bytes that are left waiting in each queue */
     bool in_turn;    /* one queue after the other; or a step of each by turns */
     bool mallocs;    /* a small allocation for each step */
-    bool other_pool; /* a chunk of another pool for each 16 steps */
+    bool other_pool; /* a block of another pool for each 16 steps */
     uint32_t flags;
 } burst;
 
@@ -104,7 +104,7 @@ static void back_to_the_system(const burst* b) {
            (unsigned long)before / KIB, (unsigned long)full / KIB, (unsigned long)after / KIB,
            (unsigned long)held / KIB);
     CHECK(of_pool.waiting == QUEUES * b->stays);
-    /* What still waits takes a chunk for each queue, and beside each such chunk one may be free. */
+    /* What is queued takes a block per queue, and beside each such block one may be free. */
     CHECK(after <= before + before / 10 + 2 * held + between + SLACK);
     for (int i = 0; i < QUEUES; i++) {
         sendq_free(queues[i]);
@@ -182,7 +182,7 @@ static void no_page_faults(const steady* s) {
     sendq_pool_free(pool);
 }
 
-/* Also after a burst has gone, when the load grows again. */
+/* Also after a burst, when the load grows again. */
 static void no_page_faults_after_a_burst(void) {
     sendq_pool_t* pool = new_simulated((sendq_pool_config_t){0});
     sendq_t* q = new_borrower(pool, 1);

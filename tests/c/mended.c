@@ -71,7 +71,7 @@ static void rate_set_again(void) {
     now_ns = 0;
 }
 
-/* The deadline is told, also while all that waits is corked and there is a rate. */
+/* retry_after returns the deadline, also while all bytes are corked and there is a rate. */
 static void deadline_behind_a_rate(void) {
     sendq_t* q = new_simulated_queue();
     CHECK_IS(sendq_set_rate(q, 1000, 1000), 0);
@@ -99,13 +99,13 @@ static void free_it(void* arg, int level, sendq_t* q, const char* message) {
     sendq_free(q);
 }
 
-/* A logger that frees the queue, as the header allows, when it is told because of sendq_free. */
+/* A logger that frees the queue, as the header allows, when sendq_free logs. */
 static void logger_frees_in_free(void) {
     sendq_pool_t* pool = new_simulated((sendq_pool_config_t){0});
     sendq_t* q = new_borrower(pool, 1);
     sendq_t* other = new_borrower(pool, 1);
     ends e = ends_unix();
-    CHECK_IS(sendq_set_logger(free_it, NULL, SENDQ_LOG_TRACE), 0);
+    CHECK_IS(sendq_set_logger(free_it, NULL, SENDQ_LOG_INFO), 0);
     fill_up(q, e, bytes, sizeof bytes);
     sendq_free(q);
     CHECK_IS(pool_figures(pool).queues, 1);
@@ -148,6 +148,37 @@ static void clock_under_a_lock(void) {
     sendq_pool_free(pool);
 }
 
+/* A block that a splice gave back holds the slots of its last life. As the block of a reservation,
+ * behind another, it was asked for what it holds: a payload that was freed. */
+static void reserved_block_of_another_life(void) {
+    enum { BLOCK = 4096 };
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = BLOCK});
+    sendq_t* from = new_borrower(pool, 1);
+    sendq_t* to = new_borrower(pool, 1);
+    sendq_t* q = new_borrower(pool, 1);
+    sendq_t* other = new_borrower(pool, 1);
+    sendq_t* heaviest[4];
+    sendq_buf_t* buf = NULL;
+    void* memory;
+    CHECK(sendq_append(to, bytes, 10) >= 0);
+    CHECK(sendq_append(q, bytes, BLOCK - 100) >= 0);
+    CHECK_IS(sendq_buf_copy(pool, bytes, 879, &buf), 0);
+    CHECK(sendq_append_buf(from, buf, 0, 879) >= 0);
+    sendq_buf_unref(buf);
+    CHECK(sendq_splice(to, from) >= 0); /* copied: the block of from is free */
+    CHECK(sendq_discard(to) >= 0);
+    CHECK(sendq_append(other, bytes, 10) >= 0); /* in the block of to */
+    CHECK_IS(sendq_reserve(q, 3000, &memory), 0);
+    CHECK_IS(figures(q).pinned, 0);
+    CHECK_IS(sendq_pool_heaviest(pool, heaviest, 4), 2);
+    CHECK(heaviest[0] == q && heaviest[1] == other);
+    sendq_free(from);
+    sendq_free(to);
+    sendq_free(q);
+    sendq_free(other);
+    sendq_pool_free(pool);
+}
+
 int main(void) {
     alarm(60); /* one of them hung */
     blocked_ns_wraps();
@@ -158,5 +189,6 @@ int main(void) {
     uncorked_and_stuck();
     logger_frees_in_free();
     clock_under_a_lock();
+    reserved_block_of_another_life();
     return 0;
 }

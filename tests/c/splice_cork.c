@@ -1,6 +1,6 @@
 /* Moving what waits from queue to queue, and holding back what is appended: the bytes stay in
  * order, count where they are, and what was refused or taken back has never been. */
-#include "ledger.h"
+#include "pieces.h"
 
 enum { BIG = 1 << 20, EACH = 3000 };
 
@@ -200,7 +200,7 @@ static void splice_budget(void) {
     fill(to, 0, ROOM * CHUNK, 0);
     check_delivers(to, 0);
 
-    /* What came from a pool that is gone. */
+    /* What came from a pool that was freed. */
     one = new_pool(little);
     from = new_borrower(one, 1);
     sendq_pool_free(one);

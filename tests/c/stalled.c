@@ -1,5 +1,6 @@
 /* Who is stuck and who is not: what leaves counts, not how much waits; too slow counts as stuck
- * where there is a floor; and whatever the clock does, nobody is judged for longer than it showed.
+ * where there is a minimum rate; and whatever the clock does, nobody is judged for longer than it
+ * showed.
  */
 #include "simulated.h"
 
@@ -71,9 +72,9 @@ static void full_and_stuck(bool flushes, bool appends) {
     sendq_free(q);
 }
 
-/* What waits without having been flushed counts from when the first of it came; what is appended
+/* What waits without having been flushed counts from the first look; what is appended
  * behind, what is peeked and what is refused change nothing. An empty queue is never stuck. */
-static void since_the_first_came(void) {
+static void since_the_first_look(void) {
     sendq_t* q = new_simulated_queue();
     struct iovec iov;
     piece p;
@@ -122,7 +123,7 @@ static void since_the_first_came(void) {
     pass(3);
     CHECK_IS(stalled(other), 3ULL * SECOND);
     CHECK_IS(sendq_stalled_ns(NULL), 0);
-    CHECK_IS(sendq_retry_after_ns(NULL), 0);
+    CHECK_IS(sendq_retry_after_ns(NULL), SENDQ_NEVER);
     sendq_free(q);
     sendq_free(other);
 }
@@ -137,15 +138,15 @@ static void failed(void) {
     CHECK_IS(sendq_set_min_rate(q, 1000, SECOND), 0);
     pass(100);
     CHECK_IS(stalled(q), 0);
-    CHECK_IS(sendq_retry_after_ns(q), 0);
+    CHECK_IS(sendq_retry_after_ns(q), SENDQ_NEVER);
     sendq_free(q);
 }
 
 /* `each` bytes leave every `pause` seconds, for an hour. Returns for how long it seemed stalled at
  * most. */
-static uint64_t trickle(uint64_t floor, uint64_t window, size_t each, uint64_t pause) {
+static uint64_t trickle(uint64_t min_rate, uint64_t window, size_t each, uint64_t pause) {
     sendq_t* q = new_simulated_queue();
-    CHECK_IS(sendq_set_min_rate(q, floor, window * SECOND), 0);
+    CHECK_IS(sendq_set_min_rate(q, min_rate, window * SECOND), 0);
     CHECK(sendq_append_ref(q, bytes, 1ULL << 40, NULL, NULL) >= 0);
     uint64_t most = 0;
     for (uint64_t t = 0; t < 3600; t++) {
@@ -160,9 +161,9 @@ static uint64_t trickle(uint64_t floor, uint64_t window, size_t each, uint64_t p
     return most / SECOND;
 }
 
-/* A byte a minute is as good as none; a client at the floor or above it is left alone. */
-static void floors(void) {
-    CHECK_IS(trickle(0, 0, 1, 60), 59); /* no floor: a byte a minute is progress */
+/* A byte a minute is as good as none; a client at the minimum rate or above it is left alone. */
+static void min_rates(void) {
+    CHECK_IS(trickle(0, 0, 1, 60), 59); /* no minimum rate: a byte a minute is progress */
     CHECK(trickle(1000, 10, 1, 60) >= 3500);
     CHECK(trickle(1000, 10, 1, 1) >= 3500);
     CHECK(trickle(1000, 10, 300, 1) > 30); /* a third of it, for as long as the limit */
@@ -172,17 +173,18 @@ static void floors(void) {
     CHECK(trickle(1000, 10, 10000, 10) <= 10);
     CHECK(trickle(1000, 10, 100000, 11) <= 11); /* much, with pauses just over the window */
     CHECK(trickle(1, 60, 1, 60) >= 3500);       /* a byte a minute, where 60 are due */
-    CHECK(trickle(1, 3600, 1, 1) == 0);         /* exactly the floor, never a whole window */
+    CHECK(trickle(1, 3600, 1, 1) == 0);         /* exactly the minimum rate, never a whole window */
     CHECK_IS(trickle(UINT64_MAX, UINT64_MAX / SECOND, 1000, 1), 0); /* no window passes */
     CHECK(trickle(UINT64_MAX, 1, 1000, 1) >= 3500);
 }
 
 /* A slow connection is judged so until as much leaves in a window as is owed; then it starts anew.
  */
-static void floor_recovers(void) {
+static void min_rate_recovers(void) {
     sendq_t* q = new_simulated_queue();
     CHECK_IS(sendq_set_min_rate(q, 100, 10ULL * SECOND), 0);
     CHECK(sendq_append_ref(q, bytes, sizeof bytes, NULL, NULL) >= 0);
+    CHECK_IS(stalled(q), 0); /* the first look starts the clock */
     for (int i = 0; i < 20; i++) {
         pass(1);
         CHECK(sendq_consume(q, 1) >= 0);
@@ -211,7 +213,7 @@ static void floor_recovers(void) {
     pass(6);
     CHECK_IS(stalled(q), 11ULL * SECOND);
 
-    /* Another floor begins anew; none leaves the time since the last byte. */
+    /* Another minimum rate begins anew; none leaves the time since the last byte. */
     CHECK_IS(sendq_set_min_rate(q, 100, 10ULL * SECOND), 0);
     CHECK_IS(stalled(q), 6ULL * SECOND);
     CHECK_IS(sendq_set_min_rate(q, 0, 0), 0);
@@ -246,7 +248,7 @@ static void clocks(void) {
             now_ns = starts[i] / 2; /* back: time stands still */
             CHECK_IS(stalled(q), UINT64_MAX - starts[i]);
             CHECK(sendq_consume(q, 1) >= 0);
-            /* A byte is progress, but not what a floor asks for. */
+            /* A byte is progress, but not what a minimum rate asks for. */
             bool slow = paced && UINT64_MAX - starts[i] > SECOND;
             CHECK_IS(stalled(q), slow ? UINT64_MAX - starts[i] : 0);
             now_ns += SECOND / 2;
@@ -265,10 +267,10 @@ int main(void) {
     for (int i = 0; i < 4; i++) {
         full_and_stuck(i % 2, i / 2);
     }
-    since_the_first_came();
+    since_the_first_look();
     failed();
-    floors();
-    floor_recovers();
+    min_rates();
+    min_rate_recovers();
     clocks();
     return 0;
 }

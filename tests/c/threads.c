@@ -30,7 +30,7 @@ static void give_back(void* arg, const void* data, size_t len, int reason) {
 }
 
 /* Lends the frame, in memory of its own, that the release frees. */
-static int lend(const frame* head, const void* body) {
+static int append_borrowed(const frame* head, const void* body) {
     size_t len = sizeof *head + head->len;
     unsigned char* memory = malloc(len);
     CHECK(memory != NULL);
@@ -55,8 +55,8 @@ static void* produce(void* arg) {
         stream_fill(body, head.producer * 7 + head.number, len);
         struct iovec iov[] = {{&head, sizeof head}, {body, len}};
         int hints;
-        while ((hints = head.number % 2 ? lend(&head, body) : sendq_appendv(queue, iov, 2)) ==
-               -ENOBUFS) {
+        while ((hints = head.number % 2 ? append_borrowed(&head, body)
+                                        : sendq_appendv(queue, iov, 2)) == -ENOBUFS) {
             sched_yield();
         }
         CHECK(hints >= 0);

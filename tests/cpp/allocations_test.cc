@@ -1,7 +1,7 @@
 // What C++ allocates on top of sendq.h: nothing, but for an owner that fits no pointer.
 
+#include "appenders.h"
 #include "counting_new.h"
-#include "lenders.h"
 
 namespace {
 
@@ -26,15 +26,15 @@ class Allocations : public testing::Test {
     std::string text = makeText(5000);
 };
 
-template <class Lender>
+template <class Appender>
 class AllocationsOfOwner : public Allocations {};
 
-TYPED_TEST_SUITE(AllocationsOfOwner, Lenders, LenderName);
+TYPED_TEST_SUITE(AllocationsOfOwner, Appenders, AppenderName);
 
 TYPED_TEST(AllocationsOfOwner, AreAsPromised) {
     Fate fate;
-    TypeParam lender(fate, this->text);
-    EXPECT_EQ(count([&] { return lender.give(this->q); }), TypeParam::allocations);
+    TypeParam appender(fate, this->text);
+    EXPECT_EQ(count([&] { return appender.append(this->q); }), TypeParam::allocations);
     EXPECT_EQ(count([&] { return this->q.discard(); }), 0U);
 }
 
@@ -88,13 +88,14 @@ TEST_F(Allocations, ALongStringIsNotLostWithoutMemory) {
 }
 
 TEST_F(Allocations, NoneForACallableThatFitsAPointer) {
-    int told = 0;
-    EXPECT_EQ(
-        count([&] { return q.append_ref(text, [&told](std::error_code) noexcept { told++; }); }),
-        0U);
+    int released = 0;
+    EXPECT_EQ(count([&] {
+                  return q.append_ref(text, [&released](std::error_code) noexcept { released++; });
+              }),
+              0U);
     EXPECT_EQ(count([&] { return q.notify([](std::error_code) noexcept {}); }), 0U);
     EXPECT_EQ(count([&] { return q.discard(); }), 0U);
-    EXPECT_EQ(told, 1);
+    EXPECT_EQ(released, 1);
 }
 
 TEST_F(Allocations, NoneForReserveCorkAndFlush) {

@@ -1,7 +1,7 @@
 // A buffer lives as long as a handle or a queue has it, and its owner as long as the buffer.
 
+#include "appenders.h"
 #include "counting_new.h"
-#include "lenders.h"
 
 namespace {
 
@@ -69,14 +69,20 @@ TEST_F(Buffer, HasTheBytesOfAnyOrigin) {
     EXPECT_EQ(connection.receiveAll(q), "copiedimmortalshort" + text);
 }
 
-TEST_F(Buffer, IsNotMadeOfNothing) {
-    EXPECT_EQ(sendq::buffer::copy("").error(), std::errc::invalid_argument);
-    EXPECT_EQ(sendq::buffer::own(std::string()).error(), std::errc::invalid_argument);
+TEST_F(Buffer, MayHaveNoBytes) {
+    EXPECT_TRUE(q.append(sendq::buffer::copy("").or_throw()));
+    EXPECT_TRUE(q.append(sendq::buffer::immortal({}).or_throw()));
+    EXPECT_TRUE(q.append(sendq::buffer::own(std::string()).or_throw()));
+    EXPECT_TRUE(q.append(sendq::buffer::own(Item{Token(fate), ""}, "").or_throw()));
+    EXPECT_EQ(fate.destroyed, 1) << "no queue holds it";
+    EXPECT_EQ(q.queued_bytes(), 0U);
 }
 
 TEST_F(Buffer, LeavesTheOwnerIfItFails) {
     Item owner{Token(fate), ""};
-    EXPECT_EQ(sendq::buffer::own(std::move(owner), "").error(), std::errc::invalid_argument);
+    const std::string_view impossible("x", static_cast<size_t>(PTRDIFF_MAX) + 1);
+    EXPECT_EQ(sendq::buffer::own(std::move(owner), impossible).error(),
+              std::errc::invalid_argument);
     EXPECT_TRUE(owner.token.isHere());  // NOLINT(bugprone-use-after-move): the promise
     EXPECT_EQ(fate.destroyed, 0);
 }

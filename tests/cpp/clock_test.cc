@@ -14,6 +14,10 @@ struct Clock {
     nanoseconds operator()() const noexcept { return time; }
 };
 
+int64_t refuse(std::string_view) noexcept {
+    return -EAGAIN;
+}
+
 class Time : public testing::Test {
   protected:
     Time() {
@@ -30,6 +34,8 @@ class Time : public testing::Test {
 TEST_F(Time, StallsWhileBytesWait) {
     EXPECT_EQ(q.stalled(), 0ns);
     ASSERT_TRUE(q.append("waits"));
+    clock.time += 1s;
+    EXPECT_EQ(q.stalled(), 0ns) << "counts from the first look";
     clock.time += 3s;
     EXPECT_EQ(q.stalled(), 3s);
     ASSERT_TRUE(q.consume(1));
@@ -42,6 +48,7 @@ TEST_F(Time, StallsWhileBytesWait) {
 TEST_F(Time, StallsBelowTheMinRate) {
     ASSERT_TRUE(q.set_min_rate(10, 1s));
     ASSERT_TRUE(q.append(std::string(100, 'x')));
+    EXPECT_EQ(q.stalled(), 0ns);
     for (int i = 0; i < 4; i++) {
         clock.time += 500ms;
         ASSERT_TRUE(q.consume(1));
@@ -69,11 +76,22 @@ TEST_F(Time, LetsGoAtTheRate) {
     EXPECT_EQ(q.retry_after(), 0ns);
     EXPECT_EQ(q.flush(connection.fd()).bits(), 0);
     EXPECT_EQ(q.queued_bytes(), 0U);
+    EXPECT_EQ(q.retry_after(), std::nullopt) << "nothing waits";
+}
+
+TEST_F(Time, NothingButTheSocketHelps) {
+    EXPECT_EQ(sendq::queue().retry_after(), std::nullopt);
+    EXPECT_EQ(q.retry_after(), std::nullopt) << "nothing waits";
+    ASSERT_TRUE(q.append(std::string(10'000'000, 'x')));
+    EXPECT_EQ(q.retry_after(), 0ns) << "now";
+    ASSERT_TRUE(q.flush(connection.fd()).blocked());
+    EXPECT_EQ(q.retry_after(), std::nullopt);
 }
 
 TEST_F(Time, GivesUpAtTheDeadline) {
     ASSERT_TRUE(q.append("lost"));
     ASSERT_TRUE(q.close_within(2s));
+    ASSERT_TRUE(q.flush_with(refuse).blocked());
     EXPECT_EQ(q.append("late").error(), std::errc::broken_pipe);
     EXPECT_EQ(q.retry_after(), 2s);
     clock.time += 2s;
@@ -94,6 +112,7 @@ TEST_F(Time, IsNotTooLongForNanoseconds) {
     ASSERT_TRUE(q.close_within(nanoseconds::max()));
     EXPECT_EQ(q.retry_after(), 0ns);
     ASSERT_TRUE(q.set_rate(0));
+    ASSERT_TRUE(q.flush_with(refuse).blocked());
     EXPECT_EQ(q.retry_after(), nanoseconds::max());
 }
 

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <new>
 
-// operator new of this program, which counts, and fails when told to.
+// operator new of this program, which counts, and fails on request.
 namespace counting {
 
 inline std::size_t allocations = 0;

@@ -1,82 +1,82 @@
-// What a queue was given it destroys once, whatever becomes of the bytes, and not before. A
-// callable is told the reason.
+// What a queue was appended it destroys once, whatever becomes of the bytes, and not before. A
+// callable gets the reason.
 
-#include "lenders.h"
+#include "appenders.h"
 
-template <class Lender>
+template <class Appender>
 class Fates : public testing::Test {
   protected:
     Fates() {
         EXPECT_TRUE(q.append("before"));
-        lender.emplace(fate, makeText(5000));
-        text = lender->text();
+        appender.emplace(fate, makeText(5000));
+        text = appender->text();
     }
 
-    void give() {
-        const auto given = lender->give(q);
-        ASSERT_TRUE(given) << given.error().message();
-        EXPECT_FALSE(lender->isHere());
+    void append() {
+        const auto appended = appender->append(q);
+        ASSERT_TRUE(appended) << appended.error().message();
+        EXPECT_FALSE(appender->isHere());
         EXPECT_EQ(fate.destroyed, 0);
     }
 
-    void expectGone(std::error_code why) {
+    void expectReleased(std::error_code why) {
         EXPECT_EQ(fate.destroyed, 1);
-        EXPECT_EQ(fate.told.has_value(), Lender::isTold);
-        EXPECT_EQ(fate.told.value_or(why), why);
+        EXPECT_EQ(fate.reason.has_value(), Appender::hasReason);
+        EXPECT_EQ(fate.reason.value_or(why), why);
         EXPECT_EQ(q.queued_bytes(), 0U);
     }
 
     void TearDown() override {
         q.reset();
-        lender.reset();
+        appender.reset();
         EXPECT_EQ(fate.destroyed, 1);
     }
 
     Fate fate;
     Connection connection;
     sendq::queue q = makeQueue();
-    std::optional<Lender> lender;
+    std::optional<Appender> appender;
     std::string text;
 };
 
-TYPED_TEST_SUITE(Fates, Lenders, LenderName);
+TYPED_TEST_SUITE(Fates, Appenders, AppenderName);
 
 const auto kCanceled = std::make_error_code(std::errc::operation_canceled);
 
 TYPED_TEST(Fates, Sent) {
-    this->give();
+    this->append();
     EXPECT_TRUE(this->q.append("after"));
     EXPECT_EQ(this->connection.receiveAll(this->q), "before" + this->text + "after");
-    this->expectGone({});
+    this->expectReleased({});
 }
 
 TYPED_TEST(Fates, Discarded) {
-    this->give();
+    this->append();
     EXPECT_TRUE(this->q.discard());
-    this->expectGone(kCanceled);
+    this->expectReleased(kCanceled);
     EXPECT_EQ(this->connection.receiveAll(this->q), "");
 }
 
 TYPED_TEST(Fates, RolledBack) {
     auto cork = this->q.cork();
-    this->give();
+    this->append();
     EXPECT_TRUE(cork.rollback());
     EXPECT_EQ(this->connection.receiveAll(this->q), "before");
-    this->expectGone(kCanceled);
+    this->expectReleased(kCanceled);
 }
 
 TYPED_TEST(Fates, Failed) {
-    this->give();
+    this->append();
     this->connection.closePeer();
     const auto failed = this->q.flush(this->connection.fd());
     EXPECT_EQ(failed.error(), std::errc::broken_pipe);
-    this->expectGone(failed.error());
+    this->expectReleased(failed.error());
 }
 
 TYPED_TEST(Fates, QueueDestroyed) {
-    this->give();
+    this->append();
     this->q.reset();
-    this->expectGone(kCanceled);
+    this->expectReleased(kCanceled);
 }
 
 TYPED_TEST(Fates, CopiedAtOnceIfItIsMemory) {
@@ -84,8 +84,8 @@ TYPED_TEST(Fates, CopiedAtOnceIfItIsMemory) {
     config.copy_below = UINT64_MAX;
     this->q = sendq::queue::create(config).or_throw();
     EXPECT_TRUE(this->q.append("before"));
-    EXPECT_TRUE(this->lender->give(this->q));
+    EXPECT_TRUE(this->appender->append(this->q));
     EXPECT_EQ(this->fate.destroyed, TypeParam::isMemory ? 1 : 0);
     EXPECT_EQ(this->connection.receiveAll(this->q), "before" + this->text);
-    this->expectGone({});
+    this->expectReleased({});
 }

@@ -4,7 +4,7 @@
 
 namespace {
 
-struct tell {
+struct count {
     std::unique_ptr<int> state;
     void operator()(std::error_code) noexcept {}
 };
@@ -37,7 +37,7 @@ bool use(sendq::queue& q, std::string_view view) {
         q.append_owned(constant, view),
         q.append_owned(std::string(view), view),
         q.append_ref(view),
-        q.append_ref(view, tell()),
+        q.append_ref(view, count()),
         q.append_file(0, 0, 1, [&q](std::error_code) noexcept { static_cast<void>(q.close()); }),
         q.notify([](std::error_code) noexcept {}),
         memory.commit(0),
@@ -47,7 +47,7 @@ bool use(sendq::queue& q, std::string_view view) {
         q.flush(0),
         q.flush_with(
             [](std::string_view bytes) noexcept { return static_cast<int>(bytes.size()); }),
-        q.close_within(q.stalled() + q.retry_after()),
+        q.close_within(q.stalled() + q.retry_after().value_or(std::chrono::nanoseconds(0))),
     };
     for (const auto& result : results) {
         if (!result) {

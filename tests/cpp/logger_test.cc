@@ -1,4 +1,4 @@
-// How connections end is told to the host's logger, as long as there is one.
+// The host's logger is called when a connection ends, as long as there is one.
 
 #include <vector>
 
@@ -23,7 +23,7 @@ class Logger : public testing::Test {
   protected:
     ~Logger() override { EXPECT_TRUE(sendq::reset_logger()); }
 
-    // A queue whose peer has gone with bytes waiting.
+    // A queue whose peer has closed with bytes queued.
     static sendq::queue failed() {
         Connection connection;
         auto q = makeQueue();
@@ -36,16 +36,16 @@ class Logger : public testing::Test {
     Log log;
 };
 
-TEST_F(Logger, IsToldOnce) {
+TEST_F(Logger, IsCalledOnce) {
     ASSERT_TRUE(sendq::set_logger(log));
     const auto q = failed();
     ASSERT_EQ(log.records.size(), 1U);
     EXPECT_EQ(log.records[0].level, sendq::log_level::info);
     EXPECT_EQ(log.records[0].q, q.get());
-    EXPECT_NE(log.records[0].text.find(" 4 not"), std::string::npos) << log.records[0].text;
+    EXPECT_NE(log.records[0].text.find(" 4 lost"), std::string::npos) << log.records[0].text;
 }
 
-TEST_F(Logger, IsToldWhatMattersEnough) {
+TEST_F(Logger, GetsMessagesUpToItsLevel) {
     ASSERT_TRUE(sendq::set_logger(log, sendq::log_level::warn));
     failed();
     EXPECT_TRUE(log.records.empty());

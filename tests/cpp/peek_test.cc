@@ -1,5 +1,5 @@
 // What was peeked stays where it is until it is consumed: a host may hand it to the kernel and go
-// on appending. For chunks smaller and larger than what is appended.
+// on appending. For blocks smaller and larger than what is appended.
 
 #include <sys/uio.h>
 

@@ -1,6 +1,9 @@
 // A queue is one owner of one handle: it moves, and may be empty.
 
-#include "connection.h"
+#include <cstdio>
+#include <memory>
+
+#include "appenders.h"
 
 namespace {
 
@@ -37,11 +40,11 @@ TEST(Queue, MovedOntoItselfIsFreed) {
 }
 
 TEST(Queue, FreesWhatItHadWhenAnotherIsMovedIn) {
-    int told = 0;
+    int released = 0;
     auto q = makeQueue();
-    ASSERT_TRUE(q.append_ref("borrowed", [&told](std::error_code) noexcept { told++; }));
+    ASSERT_TRUE(q.append_ref("borrowed", [&released](std::error_code) noexcept { released++; }));
     q = makeQueue();
-    EXPECT_EQ(told, 1);
+    EXPECT_EQ(released, 1);
     EXPECT_TRUE(q);
 }
 
@@ -72,6 +75,62 @@ TEST(Queue, KnowsItsUser) {
     EXPECT_EQ(makeQueue(config).user<int>(), &host);
 }
 
+TEST(Queue, KnowsItsState) {
+    Connection connection;
+    sendq::queue_config config;
+    config.high = 1000;
+    auto q = makeQueue(config);
+    EXPECT_EQ(sendq::queue().state().bits(), 0);
+    EXPECT_EQ(q.state().bits(), 0);
+    const std::string text = makeText(10'000'000);
+    ASSERT_TRUE(q.append(std::string_view(text).substr(0, 999)));
+    EXPECT_EQ(q.state().bits(), SENDQ_MORE);
+    ASSERT_TRUE(q.append(std::string_view(text)));
+    EXPECT_TRUE(q.state().high() && q.state().more());
+    ASSERT_TRUE(q.flush(connection.fd()).blocked());
+    EXPECT_TRUE(q.state().high() && q.state().blocked() && !q.state().more());
+    ASSERT_TRUE(q.discard().resume());
+    {
+        const auto scope = q.cork();
+        EXPECT_TRUE(q.state().corked() && !q.state().high() && !q.state().blocked());
+    }
+    ASSERT_TRUE(q.close());
+    EXPECT_TRUE(q.state().closed() && !q.state().corked());
+}
+
+TEST(Queue, CountsFilesApartFromMemory) {
+    const std::unique_ptr<FILE, int (*)(FILE*)> file(tmpfile(), fclose);
+    auto q = makeQueue();
+    ASSERT_TRUE(q.append("four"));
+    ASSERT_TRUE(q.append_file(fileno(file.get()), 0, 100));
+    EXPECT_EQ(q.queued_bytes(), 104U);
+    EXPECT_EQ(q.queued_memory(), 4U);
+    EXPECT_EQ(sendq::queue().queued_memory(), 0U);
+}
+
+TEST(Queue, TakesThePromisesOfItsPool) {
+    sendq::pool_config config;
+    config.flags = sendq::threadsafe | sendq::sockets_nonblocking | sendq::sigpipe_ignored;
+    EXPECT_TRUE(sendq::pool::create(config));
+}
+
+TEST(Queue, ReleasesTheOwnerOfNoBytesAtOnce) {
+    Fate fate;
+    auto q = makeQueue();
+    EXPECT_TRUE(q.append_owned(Item{Token(fate), ""}, ""));
+    EXPECT_EQ(fate.destroyed, 1);
+    EXPECT_TRUE(q.append_ref({}, Release{Token(fate)}));
+    EXPECT_EQ(fate.destroyed, 2);
+    EXPECT_EQ(fate.reason, std::error_code());
+    EXPECT_TRUE(q.append_file(0, 0, 0, Release{Token(fate)}));
+    EXPECT_EQ(fate.destroyed, 3);
+    EXPECT_EQ(q.queued_bytes(), 0U);
+    ASSERT_TRUE(q.close());
+    Release late{Token(fate)};
+    EXPECT_EQ(q.append_ref({}, std::move(late)).error(), std::errc::broken_pipe);
+    EXPECT_TRUE(late.token.isHere());  // NOLINT(bugprone-use-after-move): the promise
+}
+
 TEST(Queue, RemembersWhatEndedTheConnection) {
     Connection connection;
     auto q = makeQueue();
@@ -92,31 +151,30 @@ TEST(Queue, MayBeDestroyedByItsCallback) {
     EXPECT_EQ(q, nullptr);
 }
 
-TEST(Queue, TellsOfNothingAtOnce) {
-    std::optional<std::error_code> told;
+TEST(Queue, NotifiesAtOnceIfNothingIsQueued) {
+    std::optional<std::error_code> released;
     auto q = makeQueue();
-    ASSERT_TRUE(q.notify([&told](std::error_code why) noexcept { told = why; }));
-    ASSERT_TRUE(told);
-    EXPECT_FALSE(*told);
+    ASSERT_TRUE(q.notify([&released](std::error_code why) noexcept { released = why; }));
+    ASSERT_TRUE(released);
+    EXPECT_FALSE(*released);
 }
 
-void tellNobody(std::error_code) noexcept {}
+void ignore(std::error_code) noexcept {}
 
-TEST(Queue, TellsFunctionsAndCopiesOfCallables) {
-    int told = 0;
+TEST(Queue, NotifiesFunctionsAndCopiesOfCallables) {
+    int released = 0;
     auto q = makeQueue();
-    const auto tell = [&told, padding = std::string("kept")](std::error_code) noexcept {
-        told += padding == "kept";
+    const auto count = [&released, padding = std::string("kept")](std::error_code) noexcept {
+        released += padding == "kept";
     };
-    static_assert(!std::is_nothrow_copy_constructible_v<decltype(tell)>);
-    const auto tellToo = [&told, padding = std::make_shared<int>(1)](std::error_code) noexcept {
-        told += *padding;
-    };
-    EXPECT_TRUE(q.notify(tellNobody));
-    EXPECT_TRUE(q.notify(&tellNobody));
-    EXPECT_TRUE(q.notify(tellToo));
-    EXPECT_TRUE(q.notify(tellToo));
-    EXPECT_EQ(told, 2);
+    static_assert(!std::is_nothrow_copy_constructible_v<decltype(count)>);
+    const auto alsoCount = [&released, padding = std::make_shared<int>(1)](
+                               std::error_code) noexcept { released += *padding; };
+    EXPECT_TRUE(q.notify(ignore));
+    EXPECT_TRUE(q.notify(&ignore));
+    EXPECT_TRUE(q.notify(alsoCount));
+    EXPECT_TRUE(q.notify(alsoCount));
+    EXPECT_EQ(released, 2);
 }
 
 }  // namespace

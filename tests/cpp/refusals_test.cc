@@ -1,37 +1,37 @@
 // After an append that failed, the caller has what it gave, as it was.
 
+#include "appenders.h"
 #include "counting_new.h"
-#include "lenders.h"
 
-template <class Lender>
+template <class Appender>
 class Refusals : public testing::Test {
   protected:
     void expectRefusal(sendq::queue& q, std::errc why) {
         Fate fate;
         {
-            Lender lender(fate, makeText(5000));
-            const std::string text(lender.text());
+            Appender appender(fate, makeText(5000));
+            const std::string text(appender.text());
             const auto queued = q.queued_bytes();
-            EXPECT_EQ(lender.give(q).error(), why);
+            EXPECT_EQ(appender.append(q).error(), why);
             EXPECT_EQ(q.queued_bytes(), queued);
-            EXPECT_TRUE(lender.isHere());
-            EXPECT_EQ(lender.text(), text);
+            EXPECT_TRUE(appender.isHere());
+            EXPECT_EQ(appender.text(), text);
             EXPECT_EQ(fate.destroyed, 0);
         }
         EXPECT_EQ(fate.destroyed, 1);
-        EXPECT_FALSE(fate.told);
+        EXPECT_FALSE(fate.reason);
     }
 };
 
-TYPED_TEST_SUITE(Refusals, Lenders, LenderName);
+TYPED_TEST_SUITE(Refusals, Appenders, AppenderName);
 
 TYPED_TEST(Refusals, OverMax) {
     sendq::queue_config config;
     config.max = 10;
     auto q = makeQueue(config);
     ASSERT_TRUE(q.append("0123456789"));
-    if (std::is_same_v<TypeParam, Notification>) {
-        return;  // no bytes, no limit
+    if (!TypeParam::isMemory) {
+        return;  // no limit for what takes no memory
     }
     this->expectRefusal(q, std::errc::no_buffer_space);
 }
@@ -70,17 +70,17 @@ TYPED_TEST(Refusals, NoMemoryToKeepItIn) {
     auto q = makeQueue();
     ASSERT_TRUE(q.append("before"));
     Fate fate;
-    TypeParam lender(fate, makeText(5000));
-    const std::string text(lender.text());
+    TypeParam appender(fate, makeText(5000));
+    const std::string text(appender.text());
     counting::fails = true;
-    const auto given = lender.give(q);
+    const auto appended = appender.append(q);
     counting::fails = false;
     if (TypeParam::allocations == 0) {
-        EXPECT_TRUE(given);
+        EXPECT_TRUE(appended);
         return;
     }
-    EXPECT_EQ(given.error(), std::errc::not_enough_memory);
-    EXPECT_TRUE(lender.isHere());
-    EXPECT_EQ(lender.text(), text);
+    EXPECT_EQ(appended.error(), std::errc::not_enough_memory);
+    EXPECT_TRUE(appender.isHere());
+    EXPECT_EQ(appender.text(), text);
     EXPECT_EQ(q.queued_bytes(), 6U);
 }

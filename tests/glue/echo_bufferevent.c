@@ -26,7 +26,7 @@ typedef struct {
 } client;
 
 static char blob[BLOB];
-static unsigned lent; /* times that a client's output has the blob */
+static unsigned borrowed; /* times that a client's output has the blob */
 
 static void drop(client* c) {
     bufferevent_free(c->bev);
@@ -35,7 +35,7 @@ static void drop(client* c) {
 
 static void on_blob_sent(const void* data, size_t len, void* arg) {
     (void)data, (void)len, (void)arg;
-    lent--;
+    borrowed--;
 }
 
 static size_t waiting(const client* c) {
@@ -50,7 +50,7 @@ static void send_line(client* c, const char* line) {
 static void send_blob(client* c) {
     struct evbuffer* output = bufferevent_get_output(c->bev);
     if (evbuffer_add_reference(output, blob, BLOB, on_blob_sent, NULL) == 0) {
-        lent++;
+        borrowed++;
     }
 }
 
@@ -152,5 +152,5 @@ int main(void) {
     event_free(term);
     evconnlistener_free(listener);
     event_base_free(base);
-    return lent == 0 ? 0 : 1;
+    return borrowed == 0 ? 0 : 1;
 }

@@ -27,7 +27,7 @@ typedef struct {
 } client;
 
 static char blob[BLOB];
-static unsigned lent; /* times that a client's output has the blob */
+static unsigned borrowed; /* times that a client's output has the blob */
 
 static void drop(client* c) {
     sendq_bev_free(c->out);
@@ -37,7 +37,7 @@ static void drop(client* c) {
 
 static void on_blob_sent(void* arg, const void* data, size_t len, int reason) {
     (void)arg, (void)data, (void)len, (void)reason;
-    lent--;
+    borrowed--;
 }
 
 static uint64_t waiting(const client* c) {
@@ -51,7 +51,7 @@ static void send_line(client* c, const char* line) {
 
 static void send_blob(client* c) {
     if (sendq_bev_write_reference(c->out, blob, BLOB, on_blob_sent, NULL) >= 0) {
-        lent++;
+        borrowed++;
     }
 }
 
@@ -154,5 +154,5 @@ int main(void) {
     event_free(term);
     evconnlistener_free(listener);
     event_base_free(base);
-    return lent == 0 ? 0 : 1;
+    return borrowed == 0 ? 0 : 1;
 }

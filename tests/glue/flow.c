@@ -71,7 +71,7 @@ static void no_spin(void) {
 
 /* Pieces of all kinds, and a reader that stops. */
 static void all_kinds(ends e) {
-    static piece lent[400];
+    static piece borrowed[400];
     static unsigned char bytes[1 << 20];
     stream_fill(bytes, 0, sizeof bytes);
     connection_open_with(&it, e, NULL, NULL);
@@ -79,7 +79,7 @@ static void all_kinds(ends e) {
     struct evbuffer* buffer = evbuffer_new();
     CHECK(buffer != NULL);
     uint64_t random = 88172645463325252U;
-    unsigned lends = 0;
+    unsigned count = 0;
     int kinds = 0;
     for (bool reads = false; it.written < sizeof bytes; reads ^= random_next(&random) % 8 == 0) {
         size_t len = random_up_to(&random, random_next(&random) % 4 ? 1000 : 30000);
@@ -91,10 +91,10 @@ static void all_kinds(ends e) {
                 result = sendq_bev_write(it.b, at, len);
                 break;
             case 1:
-                CHECK(lends < 400);
-                lent[lends] = (piece){.data = at, .len = len};
-                result = sendq_bev_write_reference(it.b, at, len, piece_release, &lent[lends]);
-                lends++;
+                CHECK(count < 400);
+                borrowed[count] = (piece){.data = at, .len = len};
+                result = sendq_bev_write_reference(it.b, at, len, piece_release, &borrowed[count]);
+                count++;
                 break;
             default:
                 for (size_t i = 0; i < len; i += 700) { /* in many pieces */
@@ -112,9 +112,9 @@ static void all_kinds(ends e) {
         }
     }
     connection_drain(&it);
-    for (unsigned i = 0; i < lends; i++) {
-        CHECK_IS(lent[i].times, 1);
-        CHECK_IS(lent[i].reason, 0);
+    for (unsigned i = 0; i < count; i++) {
+        CHECK_IS(borrowed[i].times, 1);
+        CHECK_IS(borrowed[i].reason, 0);
     }
     evbuffer_free(buffer);
     connection_close(&it);

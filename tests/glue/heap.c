@@ -19,7 +19,7 @@ void __libc_free(void* memory);
 
 enum { CONNECTIONS = 1000 };
 
-static unsigned allocations; /* ever */
+static unsigned allocations; /* in total */
 static unsigned live;        /* of them, but for what was aligned */
 static unsigned fail_at;     /* fails when `allocations` gets there; 0: never */
 

@@ -42,7 +42,7 @@ static void null_handles(void) {
 static void bad_arguments(void) {
     connection_open(&it);
     CHECK_IS(sendq_bev_write(it.b, NULL, 1), -EINVAL);
-    CHECK_IS(sendq_bev_write_reference(it.b, "x", 0, never, NULL), -EINVAL);
+    CHECK_IS(sendq_bev_write_reference(it.b, NULL, 1, never, NULL), -EINVAL);
     CHECK_IS(sendq_bev_write_buffer(it.b, NULL), -EINVAL);
     CHECK_IS(sendq_bev_setwatermark(it.b, 2, 1, 0), -EINVAL);
     CHECK_IS(it.b->low, 0);
@@ -54,6 +54,20 @@ static void bad_arguments(void) {
     CHECK_IS(sendq_bev_priority_set(it.b, 0), 0);
     CHECK_IS(sendq_bev_getfd(it.b), it.e.queue);
     CHECK_IS(sendq_queued_bytes(sendq_bev_get_queue(it.b)), 0);
+    connection_close(&it);
+}
+
+/* A reference of no bytes is a success, and its owner is released at once. */
+static void an_empty_reference(void) {
+    piece p = {0};
+    connection_open(&it);
+    CHECK_IS(sendq_bev_write_reference(it.b, NULL, 0, piece_release, &p), 0);
+    CHECK_IS(p.times, 1);
+    CHECK_IS(p.reason, 0);
+    CHECK_IS(sendq_bev_write(it.b, NULL, 0), 0);
+    turn();
+    CHECK_IS(it.sent, 0);
+    CHECK_IS(event_base_dispatch(base), 1); /* nothing is armed */
     connection_close(&it);
 }
 
@@ -84,19 +98,19 @@ static void not_made(void) {
 /* The end of a connection for which libevent cannot wait; the next is none the worse. */
 static void cannot_wait(void) {
     static unsigned char bytes[50000];
-    piece lent;
+    piece borrowed;
     connection_open(&it);
     epoll_ctl_fails = ENOSPC; /* fs.epoll.max_user_watches */
     CHECK_IS(sendq_bev_write(it.b, bytes, sizeof bytes), 0);
-    lent = (piece){.data = bytes, .len = sizeof bytes};
-    CHECK_IS(sendq_bev_write_reference(it.b, bytes, sizeof bytes, piece_release, &lent), 0);
+    borrowed = (piece){.data = bytes, .len = sizeof bytes};
+    CHECK_IS(sendq_bev_write_reference(it.b, bytes, sizeof bytes, piece_release, &borrowed), 0);
     turn();
     CHECK_IS(epoll_ctl_fails, 0);
     CHECK_IS(it.ended, true);
     CHECK_IS(it.what, BEV_EVENT_ERROR | BEV_EVENT_WRITING);
     CHECK_IS(it.error, ENOMEM);
-    CHECK_IS(lent.times, 1);
-    CHECK_IS(lent.reason, -ECANCELED);
+    CHECK_IS(borrowed.times, 1);
+    CHECK_IS(borrowed.reason, -ECANCELED);
     CHECK_IS(sendq_bev_write(it.b, "x", 1), -EPIPE);
     CHECK_IS(event_base_dispatch(base), 1);
     connection_close(&it);
@@ -165,6 +179,17 @@ static void an_interrupted_writer(void) {
     w.answer = 0;
     CHECK_IS(event_base_loop(base, EVLOOP_ONCE), 0);
     CHECK_IS(connection_read(&it, SIZE_MAX), 1000);
+
+    /* The same after it was refused: the socket stays as it is, so that only a timer helps. */
+    w.answer = SENDQ_WRITE_WANT_READ;
+    CHECK_IS(connection_write(&it, 1000), 0);
+    turn();
+    CHECK_IS(it.b->armed, EV_READ);
+    w.answer = -EINTR;
+    CHECK(sendq_bev_flush(it.b) & SENDQ_MORE);
+    w.answer = 0;
+    CHECK_IS(event_base_loop(base, EVLOOP_ONCE), 0);
+    CHECK_IS(connection_read(&it, SIZE_MAX), 1000);
     connection_close(&it);
 }
 
@@ -193,7 +218,7 @@ static void freed_by_its_writer(void) {
     ends_close(it.e);
 }
 
-/* Attached when its connection has failed already: that is told. */
+/* Attached when its connection has failed already: that is reported. */
 static void failed_before(void) {
     it = (connection){.e = ends_unix()};
     sendq_t* q = NULL;
@@ -215,6 +240,7 @@ int main(void) {
     CHECK(base != NULL);
     null_handles();
     bad_arguments();
+    an_empty_reference();
     not_made();
     cannot_wait();
     a_writer();

@@ -61,7 +61,7 @@ class Guide(unittest.TestCase):
         sending = [
             path
             for path in guide.sources_of("sendmsg")
-            if path.stem not in ("ledger", "coarse_clock")
+            if path.stem not in ("accounts", "coarse_clock")
         ]
         self.assertLess(max(lines.values()), sum(map(guide.length, sending)))
 

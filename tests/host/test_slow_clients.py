@@ -10,7 +10,7 @@ from slow_clients import MIB, Scale, play
 
 SCALE = Scale(seconds=2.5, stall=1)
 # What the server takes besides the budget: itself, up to 128 KiB of input for each connection, free
-# chunks that its pools keep, and what its heap has in holes; 34 KiB for each that OpenSSL keeps.
+# blocks that its pools cache, and what its heap has in holes; 34 KiB for each that OpenSSL keeps.
 CONSTANT = (48 if tls.BY_DEFAULT else 32) * MIB
 # Of that, what may stay when all is over: 8 MiB are kept by the pools of two threads. OpenSSL leaves
 # holes in the heap, too.

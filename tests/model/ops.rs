@@ -3,14 +3,34 @@
 use super::script::Answer;
 use proptest::prelude::*;
 
-/// What an owner does when it is told.
+/// Borrowed pieces below this are copied.
+pub const COPY_BELOW: usize = 100;
+/// What the shared payload of a run has.
+pub const SHARED_BYTES: usize = 600;
+
+/// What an owner does when it is released, or a writer while it is called.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reaction {
     Nothing,
     Append(usize),
     Discard,
     Consume(usize),
+    /// Into a sink that takes all.
+    Flush,
+    Uncork,
+    Rollback,
     Free,
+}
+
+/// What the old path sent, beside what waits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Claim {
+    /// So much of it.
+    Right(usize),
+    /// So much of it, but for the byte at this place.
+    Wrong(usize, usize),
+    /// All of it, and so many more.
+    TooMany(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -20,7 +40,11 @@ pub enum Op {
     Ref(usize, Reaction),
     Buf(usize, usize),
     File(usize, Reaction),
+    /// So many bytes of a file that has only the first of these.
+    ShortFile(usize, usize),
     Notify(Reaction),
+    /// So many, of which nobody reacts.
+    NotifyMany(usize),
     Reserve(usize),
     Commit(usize),
     Cork,
@@ -31,6 +55,18 @@ pub enum Op {
         budget: usize,
         answers: Vec<Answer>,
     },
+    FlushWith {
+        budget: usize,
+        answers: Vec<Answer>,
+        /// What the writer does in this of its calls.
+        at: usize,
+        then: Reaction,
+    },
+    Send {
+        lengths: Vec<usize>,
+        answers: Vec<Answer>,
+    },
+    Verify(Claim),
     Consume(usize),
     Discard,
     Close,
@@ -43,9 +79,10 @@ pub enum Op {
 }
 
 impl Op {
-    /// The same with lengths that are multiples of `grain`, so that sums meet the watermarks exactly.
-    pub fn rounded(self, grain: usize) -> Op {
-        let round = |len: usize| len.next_multiple_of(grain);
+    /// The same with lengths `scale` times as large that are multiples of `grain`, so that sums meet the
+    /// watermarks exactly.
+    pub fn sized(self, scale: usize, grain: usize) -> Op {
+        let round = |len: usize| (len * scale).next_multiple_of(grain);
         match self {
             Op::Append(len) => Op::Append(round(len)),
             Op::Appendv(lengths) => Op::Appendv(lengths.into_iter().map(round).collect()),
@@ -55,9 +92,30 @@ impl Op {
             Op::Reserve(len) => Op::Reserve(round(len)),
             Op::Commit(len) => Op::Commit(round(len)),
             Op::Flush { budget, answers } => Op::Flush { budget: round(budget), answers },
+            Op::FlushWith { budget, answers, at, then } => {
+                Op::FlushWith { budget: round(budget), answers, at, then }
+            }
+            Op::Send { lengths, answers } => {
+                Op::Send { lengths: lengths.into_iter().map(round).collect(), answers }
+            }
             Op::Consume(len) => Op::Consume(round(len)),
             op => op,
         }
+    }
+}
+
+impl Op {
+    /// It asks no clock, unless an owner does.
+    pub fn needs_no_clock(&self) -> bool {
+        let appends = matches!(
+            self,
+            Op::Append(_) | Op::Appendv(_) | Op::Ref(..) | Op::Buf(..) | Op::File(..)
+        );
+        appends
+            || matches!(
+                self,
+                Op::Notify(_) | Op::Reserve(_) | Op::Commit(_) | Op::Cork | Op::Uncork
+            )
     }
 }
 
@@ -70,10 +128,31 @@ pub struct Setting {
     pub budget: Option<u64>,
     /// Both queues have the first pool.
     pub one_pool: bool,
+    /// Driven without the C ABI.
+    pub core: bool,
+    /// Not in the core.
     pub threadsafe: bool,
-    /// Time is the run's. The system's clock is on the short ways; then nothing is done or checked that
-    /// depends on the time.
+    /// Time is the run's. Otherwise nothing is done or checked that depends on it.
     pub simulated: bool,
+    /// Watermarks and lengths are so many times as large: for records that are full.
+    pub scale: usize,
+}
+
+impl Setting {
+    /// What a pool may hold; 0: all there is.
+    pub fn max_bytes(&self) -> u64 {
+        self.budget.map_or(0, |more| self.chunk_bytes + SHARED_BYTES as u64 + more)
+    }
+
+    /// Which pool the queue `q` has.
+    pub fn pool_of(&self, q: usize) -> usize {
+        if self.one_pool { 0 } else { q }
+    }
+
+    pub fn marks(&self) -> (u64, u64, u64) {
+        let scale = self.scale as u64;
+        (1000 * scale, 3000 * scale, 6000 * scale)
+    }
 }
 
 fn length() -> impl Strategy<Value = usize> {
@@ -86,6 +165,9 @@ fn reaction() -> impl Strategy<Value = Reaction> {
         6 => (0..300_usize).prop_map(Reaction::Append),
         2 => Just(Reaction::Discard),
         2 => (0..300_usize).prop_map(Reaction::Consume),
+        2 => Just(Reaction::Flush),
+        1 => Just(Reaction::Uncork),
+        1 => Just(Reaction::Rollback),
         1 => Just(Reaction::Free),
     ]
 }
@@ -141,6 +223,31 @@ fn step() -> impl Strategy<Value = i64> {
     ]
 }
 
+fn writer_answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        12 => answer(),
+        3 => Just(Answer::No(4096)), // WANT_READ
+    ]
+}
+
+fn flush_with() -> impl Strategy<Value = Op> {
+    let answers = prop_oneof![
+        15 => prop::collection::vec(writer_answer(), 0..5),
+        1 => Just(vec![Answer::Some(50), Answer::No(libc::EPROTO)]),
+    ];
+    (prop_oneof![2 => Just(0), 1 => 1..2000_usize], answers, 0..3_usize, reaction())
+        .prop_map(|(budget, answers, at, then)| Op::FlushWith { budget, answers, at, then })
+}
+
+fn claim() -> impl Strategy<Value = Claim> {
+    prop_oneof![
+        4 => length().prop_map(Claim::Right),
+        1 => Just(Claim::Right(usize::MAX)),
+        2 => (length(), any::<usize>()).prop_map(|(len, at)| Claim::Wrong(len, at)),
+        1 => (0..300_usize).prop_map(Claim::TooMany),
+    ]
+}
+
 pub fn op() -> impl Strategy<Value = Op> {
     let flush = |answers| {
         (prop_oneof![Just(0), 1..2000_usize], prop::collection::vec(answers, 0..4))
@@ -152,14 +259,20 @@ pub fn op() -> impl Strategy<Value = Op> {
         10 => (length(), reaction()).prop_map(|(len, then)| Op::Ref(len, then)),
         4 => (0..600_usize, 0..300_usize).prop_map(|(offset, len)| Op::Buf(offset, len)),
         3 => (length(), reaction()).prop_map(|(len, then)| Op::File(len, then)),
-        3 => reaction().prop_map(Op::Notify),
+        1 => (0..300_usize, 1..300_usize).prop_map(|(has, more)| Op::ShortFile(has, has + more)),
+        4 => reaction().prop_map(Op::Notify),
+        1 => (0..130_usize).prop_map(Op::NotifyMany),
         3 => length().prop_map(Op::Reserve),
         4 => length().prop_map(Op::Commit),
         3 => Just(Op::Cork),
         2 => Just(Op::Uncork),
         2 => Just(Op::Rollback),
         3 => Just(Op::Splice),
-        12 => flush(answer().boxed()),
+        10 => flush(answer().boxed()),
+        10 => flush_with(),
+        5 => (prop::collection::vec(length(), 0..4), prop::collection::vec(answer(), 0..4))
+            .prop_map(|(lengths, answers)| Op::Send { lengths, answers }),
+        3 => claim().prop_map(Op::Verify),
         4 => length().prop_map(Op::Consume),
         1 => Just(Op::Discard),
         1 => (1..300_u64, 300..600_u64, 600..9000_u64)
@@ -182,9 +295,13 @@ pub fn setting() -> impl Strategy<Value = Setting> {
         prop_oneof![Just(1_u64), Just(2048), Just(100_000)],
         prop::option::weighted(0.4, 0..12_000_u64),
     );
-    let kind = (prop::bool::weighted(0.3), any::<bool>(), prop::bool::weighted(0.8));
-    (memory, kind).prop_map(|(memory, (one_pool, threadsafe, simulated))| {
+    let kind = (prop::bool::weighted(0.3), prop::bool::weighted(0.8), 0..4_u8);
+    let scale = prop_oneof![6 => Just(1_usize), 1 => Just(20)];
+    (memory, kind, scale).prop_map(|(memory, kind, scale)| {
         let (chunk_bytes, keep_bytes, budget) = memory;
-        Setting { chunk_bytes, keep_bytes, budget, one_pool, threadsafe, simulated }
+        let (one_pool, simulated, driver) = kind;
+        let (core, threadsafe) = (driver < 2, driver == 2);
+        let budget = budget.map(|more| more * scale as u64);
+        Setting { chunk_bytes, keep_bytes, budget, one_pool, core, threadsafe, simulated, scale }
     })
 }

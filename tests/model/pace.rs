@@ -63,6 +63,16 @@ impl Bucket {
         self.least / SECOND
     }
 
+    /// It is worth a call now to send more of so many bytes, or not.
+    pub fn check_now(mut self, is_worth: bool, bytes: u64, now: u64) {
+        self.fill(now);
+        if is_worth {
+            assert!(self.most >= SECOND, "nothing may leave");
+        } else {
+            assert!(self.least < (u128::from(bytes) * SECOND).min(self.full), "all may leave");
+        }
+    }
+
     /// `wait` is how long to wait with so many bytes: no longer than until they may all leave or the
     /// bucket is full, long enough for one of them, and not at all if that may leave now.
     pub fn check_wait(mut self, wait: u64, bytes: u64, now: u64) {

@@ -2,12 +2,16 @@
 
 use super::pace::{Bucket, Floor};
 use libc::c_int;
+use sendq::block::SLOT;
 use sendq::capi::*;
 use std::collections::VecDeque;
 
-pub const LOW: u64 = 1000;
-pub const HIGH: u64 = 3000;
-pub const MAX: u64 = 6000;
+/// A byte of the stream; MISSING where a file is shorter than promised.
+pub type Byte = u16;
+pub const MISSING: Byte = 256;
+
+/// Slots that bring no memory are free of the cap up to here.
+const FREE_SLOTS: u64 = 64;
 
 /// How bytes were appended.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,30 +29,34 @@ pub struct Part {
     /// Bytes that were appended.
     size: usize,
     /// Those that have not left.
-    bytes: VecDeque<u8>,
-    /// It was borrowed, or is a notification: this one is told.
+    bytes: VecDeque<Byte>,
+    /// It was borrowed, or is a notification: this one is released.
     owner: Option<usize>,
 }
 
 impl Part {
-    pub fn new(kind: Kind, bytes: impl Into<VecDeque<u8>>, owner: Option<usize>) -> Part {
-        let bytes = bytes.into();
+    pub fn new(kind: Kind, bytes: impl IntoIterator<Item = Byte>, owner: Option<usize>) -> Part {
+        let bytes = VecDeque::from_iter(bytes);
         Part { kind, size: bytes.len(), bytes, owner }
     }
 
-    pub fn copied(bytes: Vec<u8>) -> Part {
-        Part::new(Kind::Copied, bytes, None)
+    pub fn copied(bytes: &[u8]) -> Part {
+        Part::new(Kind::Copied, bytes.iter().copied().map(Byte::from), None)
     }
 
     pub fn notification(owner: usize) -> Part {
-        Part::new(Kind::Copied, VecDeque::new(), Some(owner))
+        Part::new(Kind::Copied, [], Some(owner))
     }
 
-    pub fn owner(&self) -> Option<usize> {
-        self.owner
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
-    pub fn bytes(&self) -> impl Iterator<Item = u8> + '_ {
+    fn is_slot(&self) -> bool {
+        self.kind != Kind::Copied || self.owner.is_some()
+    }
+
+    pub fn bytes(&self) -> impl Iterator<Item = Byte> + '_ {
         self.bytes.iter().copied()
     }
 
@@ -77,20 +85,26 @@ pub struct Model {
     pub parts: VecDeque<Part>,
     /// How many of `parts` may leave, while corked.
     pub corked: Option<usize>,
-    /// Who has to be told, in order.
+    /// Who has to be released, in order.
     pub gone: VecDeque<(usize, c_int)>,
-    pub reserved: usize,
+    pub reserved: Option<usize>,
     pub closed: bool,
     pub freed: bool,
     pub failed: c_int,
+    /// A writer is called.
+    pub flushing: bool,
+    /// What a writer has refused, if it is still what waits first.
+    pub offered: Option<(*const u8, usize)>,
     high: bool,
     pub marks: (u64, u64, u64),
     pub counts: Counts,
     pub now: u64,
-    /// When bytes last left and others stayed, or when the first of those that wait came.
-    pub progress: u64,
+    /// When the stall clock started, if it has.
+    pub progress: Option<u64>,
     /// Since when the sink is full.
     pub blocked: Option<u64>,
+    /// It goes on once it is readable.
+    wants_read: bool,
     /// How long it was before that.
     blocked_ns: u64,
     pub rate: Option<Bucket>,
@@ -99,8 +113,14 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new() -> Model {
-        Model { marks: (LOW, HIGH, MAX), ..Model::default() }
+    pub fn new(marks: (u64, u64, u64)) -> Model {
+        Model { marks, ..Model::default() }
+    }
+
+    /// What waits and is no part of a file.
+    pub fn memory(&self) -> usize {
+        let memory = self.parts.iter().filter(|part| !part.is_file());
+        memory.map(|part| part.bytes.len()).sum()
     }
 
     pub fn waiting(&self) -> usize {
@@ -125,14 +145,14 @@ impl Model {
 
     /// There is nothing that memory would be needed for.
     pub fn is_idle(&self) -> bool {
-        self.parts.is_empty() && self.reserved == 0
+        self.parts.is_empty() && self.reserved.is_none()
     }
 
     pub fn visible(&self) -> usize {
         self.corked.unwrap_or(self.parts.len())
     }
 
-    pub fn available(&self) -> impl Iterator<Item = u8> {
+    pub fn available(&self) -> impl Iterator<Item = Byte> {
         self.parts.iter().take(self.visible()).flat_map(|part| &part.bytes).copied()
     }
 
@@ -144,48 +164,67 @@ impl Model {
         }
     }
 
+    /// So many bytes of memory are to come.
     pub fn admit(&self, len: usize) -> c_int {
         match self.refusal() {
-            0 if self.reserved > 0 => -libc::EBUSY,
-            0 if len > 0 && (self.waiting() + len) as u64 > self.marks.2 => -libc::ENOBUFS,
+            0 if self.reserved.is_some() => -libc::EBUSY,
+            0 if len > 0 && (self.memory() + len) as u64 > self.marks.2 => -libc::ENOBUFS,
             errno => errno,
         }
     }
 
-    fn came(&mut self, before: usize) {
-        let after = self.waiting() as u64;
-        self.counts.peak = self.counts.peak.max(after);
-        if before == 0 && after > 0 {
-            self.begin_to_wait();
+    /// Parts that others own, and notifications.
+    pub fn slots(&self) -> u64 {
+        self.parts.iter().filter(|part| part.is_slot()).count() as u64
+    }
+
+    /// A slot is to come that brings no memory.
+    pub fn admit_slot(&self) -> c_int {
+        let slots = self.slots();
+        match self.admit(0) {
+            0 if slots >= FREE_SLOTS && slots * SLOT as u64 > self.marks.2 => -libc::ENOBUFS,
+            errno => errno,
         }
     }
 
-    pub fn begin_to_wait(&mut self) {
-        self.progress = self.now;
-        self.floor.iter_mut().for_each(|floor| floor.begin(self.now));
-    }
-
-    /// HIGH and WAKE, after bytes came.
-    fn risen(&mut self, before: usize) -> c_int {
-        let high = self.waiting() as u64 >= self.marks.1;
-        self.high |= high;
+    /// Bytes came where so many could leave. HIGH and WAKE.
+    fn came(&mut self, before: usize) -> c_int {
+        self.counts.peak = self.counts.peak.max(self.waiting() as u64);
         let wake = before == 0 && self.corked.is_none();
+        if wake {
+            self.progress = None;
+        }
+        let high = self.memory() as u64 >= self.marks.1;
+        self.high |= high;
         (SENDQ_WAKE * c_int::from(wake)) | (SENDQ_HIGH * c_int::from(high))
     }
 
+    /// A flush, or somebody who looks: the stall clock starts if bytes may leave.
+    pub fn look(&mut self) {
+        if self.available().next().is_some() {
+            self.start_clock();
+        }
+    }
+
+    fn start_clock(&mut self) {
+        if self.progress.is_none() {
+            self.progress = Some(self.now);
+            self.floor.iter_mut().for_each(|floor| floor.begin(self.now));
+        }
+    }
+
     pub fn rise(&mut self, part: Part) -> c_int {
-        let (before, len) = (self.waiting(), part.bytes.len());
+        let (before, len) = (self.available().count(), part.bytes.len());
         self.counts.appended[part.kind as usize] += len as u64;
         self.parts.push_back(part);
         if len == 0 {
             self.pass_marks();
             return 0;
         }
-        self.came(before);
-        self.risen(before)
+        self.came(before)
     }
 
-    pub fn append(&mut self, bytes: Vec<u8>) -> c_int {
+    pub fn append(&mut self, bytes: &[u8]) -> c_int {
         if bytes.is_empty() {
             return self.refusal();
         }
@@ -209,6 +248,7 @@ impl Model {
     }
 
     fn drop_front(&mut self, mut len: usize, reason: c_int) -> c_int {
+        let leaves = len > 0;
         self.pass(reason);
         while len > 0 {
             let part = self.parts.front_mut().unwrap();
@@ -217,28 +257,35 @@ impl Model {
             len -= step;
             self.pass(reason);
         }
+        if !leaves {
+            return 0;
+        }
+        self.offered = None;
         self.resume()
     }
 
-    /// The first bytes leave, so many by each call: what is above the quota of a window does not count
-    /// for the next one, but what the next call takes does.
-    pub fn send(&mut self, takes: &[usize]) -> c_int {
-        let len: usize = takes.iter().sum();
+    /// These bytes leave at once: they are the next.
+    pub fn leave(&mut self, bytes: &[u8]) -> c_int {
+        assert!(bytes.iter().copied().map(Byte::from).eq(self.available().take(bytes.len())));
+        self.send(bytes.len())
+    }
+
+    /// The first bytes leave at once. What is above the quota of a window does not count for the next one.
+    pub fn send(&mut self, len: usize) -> c_int {
         self.counts.sent += len as u64;
         let hints = self.drop_front(len, 0);
         if len > 0 {
-            self.progress = self.now;
+            self.start_clock();
+            self.progress = Some(self.now);
             self.unblock();
             self.rate.iter_mut().for_each(|rate| rate.spend(len as u64, self.now));
-            if let Some(floor) = &mut self.floor {
-                takes.iter().for_each(|take| floor.leave(*take as u64, self.now));
-            }
+            self.floor.iter_mut().for_each(|floor| floor.leave(len as u64, self.now));
         }
         hints
     }
 
     pub fn resume(&mut self) -> c_int {
-        let resume = self.high && self.waiting() as u64 <= self.marks.0;
+        let resume = self.high && self.memory() as u64 <= self.marks.0;
         self.high &= !resume;
         SENDQ_RESUME * c_int::from(resume)
     }
@@ -252,20 +299,31 @@ impl Model {
         hints
     }
 
+    pub fn discard(&mut self) -> c_int {
+        if self.flushing { -libc::EBUSY } else { self.drop_all(-libc::ECANCELED) }
+    }
+
+    pub fn free(&mut self) {
+        (self.freed, self.closed, self.reserved) = (true, true, None);
+        self.drop_all(-libc::ECANCELED);
+    }
+
     pub fn fail(&mut self, errno: c_int) {
         self.failed = errno;
         self.drop_all(errno);
-        self.corked = None;
     }
 
     pub fn consume(&mut self, len: usize) -> c_int {
+        if self.flushing {
+            return -libc::EBUSY;
+        }
         if self.failed != 0 {
             return self.failed;
         }
         if self.available().count() < len {
             return -libc::EINVAL;
         }
-        let hints = self.send(&[len]);
+        let hints = self.send(len);
         if self.meet_deadline() { self.failed } else { hints }
     }
 
@@ -273,7 +331,7 @@ impl Model {
         match self.corked {
             _ if self.failed != 0 => Err(self.failed),
             None => Err(-libc::EINVAL),
-            Some(_) if self.reserved > 0 => Err(-libc::EBUSY),
+            Some(_) if self.reserved.is_some() => Err(-libc::EBUSY),
             Some(visible) => {
                 self.corked = None;
                 Ok(self.parts.drain(visible..).collect())
@@ -281,24 +339,48 @@ impl Model {
         }
     }
 
-    pub fn rollback(&mut self) -> Result<(c_int, Vec<Part>), c_int> {
-        let held = self.take_held()?;
-        self.counts.discarded += held.iter().map(|part| part.bytes.len() as u64).sum::<u64>();
-        Ok((self.resume(), held))
+    pub fn uncork(&mut self) -> c_int {
+        let idle = self.available().next().is_none();
+        match self.take_held() {
+            Err(errno) => errno,
+            Ok(held) => {
+                self.parts.extend(held);
+                self.pass_marks();
+                let wakes = idle && self.waiting() > 0;
+                if wakes {
+                    self.progress = None;
+                }
+                SENDQ_WAKE * c_int::from(wakes)
+            }
+        }
+    }
+
+    pub fn rollback(&mut self) -> c_int {
+        match self.take_held() {
+            Err(errno) => errno,
+            Ok(held) => {
+                self.counts.discarded +=
+                    held.iter().map(|part| part.bytes.len() as u64).sum::<u64>();
+                // Before those that have left and are not released yet: within a release there may be some.
+                for id in held.iter().rev().filter_map(|part| part.owner) {
+                    self.gone.push_front((id, -libc::ECANCELED));
+                }
+                self.resume()
+            }
+        }
     }
 
     /// All of `from` to the end of this; there is something to move, and it is admitted.
     pub fn splice(&mut self, from: &mut Model) -> c_int {
-        let before = self.waiting();
+        let before = self.available().count();
         from.counts.sent += from.waiting() as u64;
         for part in &from.parts {
             self.counts.appended[part.kind as usize] += part.bytes.len() as u64;
         }
         self.parts.append(&mut from.parts);
-        from.high = false;
+        (from.high, from.offered) = (false, None);
         from.unblock();
-        self.came(before);
-        self.risen(before)
+        self.came(before)
     }
 
     pub fn close_within(&mut self, timeout: u64) -> c_int {
@@ -322,30 +404,34 @@ impl Model {
 
     pub fn set_watermarks(&mut self, low: u64, high: u64, max: u64) -> c_int {
         self.marks = (low, high, max);
-        if self.waiting() as u64 >= high {
+        if self.memory() as u64 >= high {
             self.high = true;
             return SENDQ_HIGH;
         }
         self.resume()
     }
 
-    /// A flush came back that called the sink so often, sent so much, and found it full or not.
-    pub fn count_flush(&mut self, calls: usize, shorts: usize) {
-        if calls > 0 {
-            self.counts.flushes += 1;
-            self.counts.calls += calls as u64;
-            self.counts.shorts += shorts as u64;
-        }
+    /// A flush came back that called the sink so often; so many of the calls took less than they were offered.
+    pub fn count_flush(&mut self, calls: u64, shorts: u64) {
+        self.counts.flushes += u64::from(calls > 0);
+        self.counts.calls += calls;
+        self.counts.shorts += shorts;
     }
 
-    pub fn block(&mut self) {
+    /// The sink is full, and bytes remain.
+    pub fn block(&mut self, wants_read: bool) {
         if self.blocked.is_none() {
             self.counts.blocked += 1;
             self.blocked = Some(self.now);
         }
+        self.wants_read = wants_read;
     }
 
-    fn unblock(&mut self) {
+    pub fn is_paced(&self) -> bool {
+        self.rate.is_some() || self.floor.is_some() || self.deadline.is_some()
+    }
+
+    pub fn unblock(&mut self) {
         self.blocked_ns = self.blocked_ns();
         self.blocked = None;
     }
@@ -361,24 +447,46 @@ impl Model {
             return 0;
         }
         let slow = self.floor.map_or(0, |floor| floor.stalled(self.now));
-        slow.max(self.now.saturating_sub(self.progress))
+        let progress = self.progress.expect("it was looked at");
+        slow.max(self.now.saturating_sub(progress))
     }
 
     /// `wait` is when the next flush does something, though the sink stays as it is.
     pub fn check_retry_after(&self, wait: u64) {
         let available = self.available().count() as u64;
-        // A timer that is already over is not none.
-        let left = self.deadline.map(|deadline| deadline.saturating_sub(self.now).max(1));
-        let left = left.filter(|_| self.waiting() > 0);
-        let held_back = self.rate.filter(|_| available > 0 && self.blocked.is_none());
-        match (left, held_back) {
-            (None, None) => assert_eq!(wait, 0),
-            (Some(left), _) if wait == left => (),
-            (left, Some(rate)) => {
+        let deadline = self.deadline.filter(|_| self.waiting() > 0);
+        let left = deadline.map(|deadline| deadline.saturating_sub(self.now));
+        if available == 0 || self.blocked.is_some() {
+            return assert_eq!(wait, left.unwrap_or(SENDQ_NEVER));
+        }
+        match self.rate {
+            None => assert_eq!(wait, 0),
+            Some(_) if left == Some(wait) => (),
+            Some(rate) => {
                 assert!(left.is_none_or(|left| wait < left));
                 rate.check_wait(wait, available, self.now);
             }
-            (Some(left), None) => assert_eq!(wait, left),
         }
+    }
+
+    pub fn check_state(&self, state: c_int) {
+        let bit = |bit: c_int, on: bool| if on { bit } else { 0 };
+        let (full, reads) = (self.blocked.is_some(), self.wants_read);
+        let mut want = bit(SENDQ_HIGH, self.high)
+            | bit(SENDQ_BLOCKED, full && !reads)
+            | bit(SENDQ_WANT_READ, full && reads)
+            | bit(SENDQ_CORKED, self.corked.is_some())
+            | bit(SENDQ_CLOSED, self.closed || self.failed != 0);
+        let available = self.available().count() as u64;
+        if available > 0 && !full {
+            match self.rate {
+                None => want |= SENDQ_MORE,
+                Some(rate) => {
+                    want |= state & SENDQ_MORE;
+                    rate.check_now(want & SENDQ_MORE != 0, available, self.now);
+                }
+            }
+        }
+        assert_eq!(state, want);
     }
 }

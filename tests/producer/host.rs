@@ -1,10 +1,10 @@
 //! A connection of a host that does what the hints say, and no more.
 
+use super::kernel;
 use libc::{c_int, c_void};
 use sendq::capi::*;
 use sendq::errno::{Errno, Result};
-use sendq::flush::flush;
-use sendq::segment::Piece;
+use sendq::iovec::IoVec;
 use sendq::sink::Sink;
 use sendq::stats::Stats;
 use std::collections::VecDeque;
@@ -17,9 +17,9 @@ struct Room {
 }
 
 impl Sink for Room {
-    fn write(&mut self, pieces: &[Piece]) -> Result<usize> {
+    fn write(&mut self, iovecs: &[IoVec], _: bool) -> Result<usize> {
         self.calls += 1;
-        let taken = pieces.iter().map(Piece::len).sum::<usize>().min(self.bytes);
+        let taken = iovecs.iter().map(IoVec::len).sum::<usize>().min(self.bytes);
         if taken == 0 {
             return Err(Errno::new(libc::EAGAIN));
         }
@@ -27,7 +27,7 @@ impl Sink for Room {
         Ok(taken)
     }
 
-    fn send_file(&mut self, _: c_int, _: u64, _: usize) -> Result<usize> {
+    fn send_file(&mut self, _: c_int, _: u64, _: usize, _: bool) -> Result<usize> {
         unreachable!("no files here")
     }
 
@@ -193,21 +193,18 @@ impl Connection {
         let (before, available) = (self.waiting(), self.available());
         let mut sink = Room { bytes: self.room, calls: 0 };
         // SAFETY: a live queue.
-        let result = flush(unsafe { &*self.queue }, &mut sink, call_bytes);
-        // The core's flush leaves the telling of owners to its caller; here any call will do.
-        // SAFETY: a live queue.
-        unsafe { sendq_consume(self.queue, 0) };
+        let result = kernel::serve(&mut sink, || unsafe {
+            sendq_flush(self.queue, kernel::SOCKET, call_bytes)
+        });
         let taken = (self.room - sink.bytes) as u64;
         (self.room, self.left) = (sink.bytes, self.left + taken);
         self.flushes += 1;
-        let hints = match result {
-            Ok(hints) => hints.bits() as c_int,
-            Err(errno) => {
-                assert_eq!(errno, Errno::TIMED_OUT);
-                (self.failed, self.producer) = (errno.negated(), Producer::Runs);
-                return before;
-            }
-        };
+        if result < 0 {
+            assert_eq!(result, -libc::ETIMEDOUT);
+            (self.failed, self.producer) = (result, Producer::Runs);
+            return before;
+        }
+        let hints = result;
         self.obey(hints);
         let left = self.available();
         assert_eq!(left > 0, hints & (SENDQ_BLOCKED | SENDQ_MORE) != 0, "bytes remain");
@@ -219,10 +216,10 @@ impl Connection {
             assert_eq!(self.room, 0);
             self.wants_writable = true;
         }
-        if wait > 0 {
-            self.timer = Some(now().saturating_add(wait));
-        } else if hints & SENDQ_MORE != 0 {
-            self.pending = Some(Cause::More);
+        match wait {
+            0 => self.pending = Some(Cause::More),
+            SENDQ_NEVER => assert!(hints & SENDQ_MORE == 0, "nothing but the sink can help"),
+            _ => self.timer = Some(now().saturating_add(wait)),
         }
         let idle = taken == 0 && available > 0 && hints & SENDQ_BLOCKED == 0;
         assert!(!idle || touched || cause != Cause::More, "it was called for nothing");

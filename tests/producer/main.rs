@@ -11,6 +11,8 @@
 //! ```
 
 mod host;
+#[path = "../script/kernel.rs"]
+mod kernel;
 mod world;
 
 use proptest::prelude::*;
@@ -46,7 +48,7 @@ fn explore(depth: usize, settings: impl Iterator<Item = Setting>) {
 
 fn settings() -> impl Iterator<Item = Setting> {
     let marks = MARKS.into_iter();
-    // Budgets: none, and one and two chunks, which the queues take from each other.
+    // Budgets: none, and one and two blocks, which the queues take from each other.
     let with = marks.flat_map(|marks| [0, 256, 512].map(|budget| (marks, budget)));
     with.map(|(marks, max_bytes)| Setting {
         marks,

@@ -2,8 +2,8 @@
 
 use super::host::{Cause, Connection, Producer};
 use libc::c_void;
+use sendq::block::HEADER;
 use sendq::capi::*;
-use sendq::chunk::HEADER;
 use std::cell::Cell;
 use std::ptr::null_mut;
 
@@ -231,8 +231,8 @@ impl World {
         let max = connection.max(self.setting.marks.2);
         if !may_fit && (alone || max > 0 && len as u64 > max) {
             // Too large for the queue, or for the whole pool: a host had better not try.
-            let chunks = len as u64 / (256 - HEADER as u64) + 2;
-            let needs = 256 * chunks + if self.setting.borrow { len as u64 } else { 0 };
+            let blocks = len as u64 / (256 - HEADER as u64) + 2;
+            let needs = 256 * blocks + if self.setting.borrow { len as u64 } else { 0 };
             let budget = self.setting.max_bytes;
             assert!(max > 0 && len as u64 > max || budget > 0 && needs > budget);
             connection.messages.pop_front();
@@ -283,10 +283,13 @@ impl World {
                     // That is one time more at which to flush.
                     let wait = sendq_retry_after_ns(queue);
                     let at = self.clock.get().saturating_add(wait);
-                    if wait > 0 {
-                        connection.timer = Some(connection.timer.map_or(at, |timer| timer.min(at)));
-                    } else if connection.waiting() > 0 {
-                        connection.pending = Some(Cause::Wake);
+                    match wait {
+                        0 => connection.pending = Some(Cause::Wake),
+                        SENDQ_NEVER => (),
+                        _ => {
+                            let timer = connection.timer.unwrap_or(at);
+                            connection.timer = Some(timer.min(at));
+                        }
                     }
                     result
                 }

@@ -2,17 +2,21 @@
 
 #![allow(dead_code)] // Not every test uses all of it.
 
+pub mod kernel;
+
 use sendq::clock::Clock;
 use sendq::errno::{Errno, Result};
-pub use sendq::flush::Lender;
+pub use sendq::flush::WithLocked;
 use sendq::flush::flush;
+use sendq::iovec::IoVec;
+use sendq::policy::{Hints, Watermarks};
 use sendq::pool::{Limits, Pool};
-use sendq::pressure::{Hints, Watermarks};
 use sendq::queue::Queue;
-use sendq::segment::Piece;
 use sendq::sink::Sink;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::iter::once;
+use std::sync::OnceLock;
 
 /// What the sink answers to one offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,21 +29,43 @@ pub enum Answer {
     No(i32),
 }
 
+/// One call of the sink.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// How many iovecs; 0 for a file.
+    pub count: usize,
+    /// Where the first of them is.
+    pub base: *const u8,
+    /// How many bytes.
+    pub len: usize,
+    /// Others follow at once, if that can be known.
+    pub more: Option<bool>,
+    /// How many bytes it took, or why none.
+    pub outcome: Result<usize>,
+}
+
+impl Offer {
+    pub fn is_file(&self) -> bool {
+        self.count == 0
+    }
+
+    /// A signal came first: the same is offered again.
+    pub fn is_interrupted(&self) -> bool {
+        self.outcome == Err(Errno::INTERRUPTED)
+    }
+}
+
 /// A sink that follows a script, and takes all once the script is over.
 #[derive(Default)]
 pub struct Script {
     pub answers: VecDeque<Answer>,
     /// What it took.
     pub taken: Vec<u8>,
-    /// How many bytes each of the calls took that took some.
-    pub takes: Vec<usize>,
-    /// How many pieces each offer had.
-    pub offers: Vec<usize>,
-    /// How many offers it took less of than there was, not counting those that a signal or the end
-    /// came before.
-    pub shorts: usize,
-    /// It can take no more for now: it said so, or took a part of what was in memory.
-    pub is_full: bool,
+    pub offers: Vec<Offer>,
+    /// How many iovecs were empty: those of a host may be, a queue has none.
+    pub empty: usize,
+    /// It stands behind system calls, of which that for files knows no MSG_MORE.
+    pub is_kernel: bool,
 }
 
 impl Script {
@@ -47,45 +73,67 @@ impl Script {
         Script { answers: answers.into_iter().collect(), ..Script::default() }
     }
 
-    /// How much of `offered` it takes now.
-    fn answer(&mut self, offered: usize) -> Result<usize> {
-        let answer = match self.answers.pop_front().unwrap_or(Answer::All) {
-            Answer::All => Ok(offered),
-            Answer::Some(bytes) => Ok(bytes.min(offered)),
+    /// How many iovecs each offer had.
+    pub fn counts(&self) -> Vec<usize> {
+        self.offers.iter().map(|offer| offer.count).collect()
+    }
+
+    /// How much of `len` bytes it takes now.
+    fn answer(&mut self, len: usize) -> Result<usize> {
+        match self.answers.pop_front().unwrap_or(Answer::All) {
+            Answer::All => Ok(len),
+            Answer::Some(bytes) => Ok(bytes.min(len)),
             Answer::No(errno) => Err(Errno::new(errno)),
-        };
-        let is_full = answer.map_or_else(Errno::is_transient, |taken| taken == 0);
-        self.is_full |= is_full;
-        self.shorts += usize::from(is_full || answer.is_ok_and(|taken| taken < offered));
-        self.takes.extend(answer.iter().filter(|taken| **taken > 0));
-        answer
+        }
+    }
+
+    /// The offers from `first` on were one flush. All calls but the last said that more comes, and the last one
+    /// did not, unless it was cut short.
+    pub fn check_train(&self, first: usize) {
+        let offers = &self.offers[first..];
+        for (i, offer) in offers.iter().enumerate() {
+            let Some(more) = offer.more else { continue };
+            let is_last = i + 1 == offers.len();
+            let is_whole = offer.outcome == Ok(offer.len);
+            assert!(is_last || more || offer.is_interrupted(), "{offer:?} was not the last");
+            assert!(!is_last || !more || !is_whole, "{offer:?} was the last");
+        }
+        assert_eq!(self.empty, 0);
     }
 }
 
 impl Sink for Script {
-    fn write(&mut self, pieces: &[Piece]) -> Result<usize> {
-        assert!(!pieces.is_empty() && pieces.iter().all(|piece| piece.len() > 0));
-        self.offers.push(pieces.len());
-        let offered: usize = pieces.iter().map(Piece::len).sum();
-        let take = self.answer(offered)?;
-        self.is_full |= take < offered;
-        let mut left = take;
-        for piece in pieces {
-            // SAFETY: the flush that offers the pieces holds them until this call returns.
-            let bytes = unsafe { piece.bytes() };
+    fn write(&mut self, iovecs: &[IoVec], more: bool) -> Result<usize> {
+        assert!(!iovecs.is_empty());
+        let len: usize = iovecs.iter().map(IoVec::len).sum();
+        let outcome = self.answer(len);
+        let (count, base) = (iovecs.len(), iovecs[0].base());
+        self.empty += iovecs.iter().filter(|iovec| iovec.len() == 0).count();
+        self.offers.push(Offer { count, base, len, more: Some(more), outcome });
+        let mut left = outcome?;
+        for iovec in iovecs.iter().filter(|iovec| iovec.len() > 0) {
+            // SAFETY: the flush that offers them holds them until this call returns.
+            let bytes = unsafe { iovec.bytes() };
             let bytes = &bytes[..left.min(bytes.len())];
             self.taken.extend_from_slice(bytes);
             left -= bytes.len();
         }
-        Ok(take)
+        outcome
     }
 
-    fn send_file(&mut self, fd: i32, offset: u64, len: usize) -> Result<usize> {
-        self.offers.push(0);
-        let take = self.answer(len)?;
-        let bytes = (offset..).take(take).map(|at| file_byte(fd, at));
-        self.taken.extend(bytes);
-        Ok(take)
+    fn send_file(&mut self, fd: i32, offset: u64, len: usize, more: bool) -> Result<usize> {
+        assert_eq!(fd, file());
+        let there = FILE_BYTES.saturating_sub(offset) as usize;
+        let answer = self.answer(len);
+        let outcome = match answer {
+            Ok(_) if there == 0 => Err(Errno::NO_DATA),
+            Ok(taken) => Ok(taken.min(there)),
+            Err(errno) => Err(errno),
+        };
+        let more = (!self.is_kernel).then_some(more);
+        self.offers.push(Offer { count: 0, base: std::ptr::null(), len, more, outcome });
+        self.taken.extend((offset..).take(outcome?).map(file_byte));
+        outcome
     }
 
     fn calls(&self) -> u32 {
@@ -93,40 +141,63 @@ impl Sink for Script {
     }
 }
 
-/// What the file `fd` of the script has at an offset.
-pub fn file_byte(fd: i32, at: u64) -> u8 {
-    (at.wrapping_mul(31) ^ fd as u64) as u8
+/// How long the file of all scripts is.
+pub const FILE_BYTES: u64 = 1 << 20;
+
+/// What it has at an offset.
+pub fn file_byte(at: u64) -> u8 {
+    (at.wrapping_mul(31) ^ at >> 8) as u8
+}
+
+/// The file of all scripts: a real one, because records and verify read it.
+pub fn file() -> i32 {
+    static FILE: OnceLock<i32> = OnceLock::new();
+    *FILE.get_or_init(|| {
+        let bytes: Vec<u8> = (0..FILE_BYTES).map(file_byte).collect();
+        // SAFETY: tmpfile makes a file, which stays open; the bytes are those of this function.
+        unsafe {
+            let fd = libc::fileno(libc::tmpfile());
+            assert_eq!(libc::pwrite(fd, bytes.as_ptr().cast(), bytes.len(), 0), 1 << 20);
+            fd
+        }
+    })
 }
 
 /// A queue with its pool, as a single thread holds them.
-pub struct Alone {
+pub struct Single {
     pub pool: Pool,
     pub queue: RefCell<Queue>,
 }
 
-impl Alone {
-    pub fn new(limits: Limits, marks: Watermarks) -> Alone {
+impl Single {
+    pub fn new(limits: Limits, marks: Watermarks) -> Single {
         let pool = Pool::confined(limits, Clock::host());
-        Alone { pool, queue: RefCell::new(Queue::new(marks).unwrap()) }
+        Single { pool, queue: RefCell::new(Queue::new(marks).unwrap()) }
     }
 
     pub fn append(&self, bytes: &[u8]) -> Result<Hints> {
-        self.lend(|queue, pool| queue.append(pool, bytes))
+        self.with_locked(|queue, pool| queue.append(pool, bytes.len(), once(bytes)))
     }
 
     pub fn flush(&self, sink: &mut Script, max_bytes: usize) -> Result<Hints> {
-        flush(self, sink, max_bytes)
+        let first = sink.offers.len();
+        let result = flush(self, sink, max_bytes);
+        sink.check_train(first);
+        result
     }
 }
 
-impl Default for Alone {
-    fn default() -> Alone {
-        Alone::new(Limits::DEFAULT, Watermarks::new(0, 0, 0).unwrap())
+impl Default for Single {
+    fn default() -> Single {
+        Single::new(Limits::DEFAULT, Watermarks::new(0, 0, 0).unwrap())
     }
 }
 
-impl Lender for Alone {
-    fn lend<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
-        f(&mut self.queue.borrow_mut(), &self.pool)
+impl WithLocked for Single {
+    fn with_locked<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
+        let queue = &mut *self.queue.borrow_mut();
+        let result = f(queue, &self.pool);
+        queue.update_room();
+        result
     }
 }

@@ -6,7 +6,7 @@ enum { STREAM = 1 << 20 };
 
 static unsigned char stream[STREAM];
 
-/* q has failed with this, and has given back what was lent to it. */
+/* q has failed with this, and has released what it had borrowed. */
 static void check_over(sendq_t* q, const piece* p, int error) {
     CHECK_IS(sendq_error(q), error);
     CHECK_IS(sendq_append(q, "", 1), error);

@@ -6,7 +6,7 @@
 #include <openssl/x509.h>
 #include <sendq/openssl.h>
 
-#include "ledger.h"
+#include "pieces.h"
 
 enum { RECORD = 16384, RECORD_HEADER = 5, APPLICATION_DATA = 23, ENOUGH = 100000 };
 

@@ -236,7 +236,7 @@ Reply stat(const Request& request, Session& session) {
     if (!request.key.empty()) {
         return failed(Status::not_found);
     }
-    send_stats(request, session.census.stats(), session);
+    send_stats(request, session.statistics.stats(), session);
     return {};
 }
 

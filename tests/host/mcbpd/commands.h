@@ -5,10 +5,10 @@
 #include <memory>
 
 #include "../protocol.h"
-#include "census.h"
 #include "input.h"
 #include "output.h"
 #include "roster.h"
+#include "statistics.h"
 #include "store.h"
 #include "teardown.h"
 
@@ -19,7 +19,7 @@ struct Session {
     Store& store;
     Teardowns& teardowns;
     Rosters& rosters;
-    const Census& census;
+    const Statistics& statistics;
     Counters& counters;
     const OutputPaths& paths;
     const bool clock_jumps;

@@ -14,13 +14,13 @@ constexpr std::chrono::duration<double> kShortestTick(0.01);
 }  // namespace
 
 FrontEnd::FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns& teardowns,
-                   Rosters& rosters, Census& census, size_t thread)
+                   Rosters& rosters, Statistics& statistics, size_t thread)
     : tls_(tls),
       store_(store),
       teardowns_(teardowns),
       rosters_(rosters),
-      census_(census),
-      counters_(census.of_thread(thread)),
+      statistics_(statistics),
+      counters_(statistics.of_thread(thread)),
       max_item_(options.max_item),
       stall_(options.stall),
       clock_jumps_(options.clock_jumps),
@@ -83,7 +83,7 @@ void FrontEnd::answer(std::shared_ptr<const void> what) {
 }
 
 Session FrontEnd::open_session(OutputOwner& connection) {
-    return {store_,    teardowns_, rosters_,     census_,
+    return {store_,    teardowns_, rosters_,     statistics_,
             counters_, paths_,     clock_jumps_, path_.open(connection)};
 }
 

@@ -27,7 +27,7 @@ class FrontEnd {
   public:
     // tls is null for plain connections.
     FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns& teardowns,
-             Rosters& rosters, Census& census, size_t thread);
+             Rosters& rosters, Statistics& statistics, size_t thread);
     FrontEnd(const FrontEnd&) = delete;
     FrontEnd& operator=(const FrontEnd&) = delete;
     ~FrontEnd();
@@ -63,7 +63,7 @@ class FrontEnd {
     Store& store_;
     Teardowns& teardowns_;
     Rosters& rosters_;
-    Census& census_;
+    Statistics& statistics_;
     Counters& counters_;
     const size_t max_item_;
     const std::chrono::duration<double> stall_;

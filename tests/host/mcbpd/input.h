@@ -13,7 +13,7 @@
 
 namespace mcbpd {
 
-// Where one read(2) puts its bytes: one per front-end thread, lent to one connection at a time.
+// Where one read(2) puts its bytes: one per front-end thread, used by one connection at a time.
 using Batch = std::array<char, size_t{64} << 10>;
 
 struct Request {

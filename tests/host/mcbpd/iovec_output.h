@@ -10,14 +10,14 @@
 #include <string_view>
 #include <utility>
 
+#include "accounts.h"
 #include "fifo.h"
-#include "ledger.h"
 
 namespace mcbpd {
 
-class IovecOutput : public LedgerOutput {
+class IovecOutput : public AccountedOutput {
   public:
-    using LedgerOutput::LedgerOutput;
+    using AccountedOutput::AccountedOutput;
 
     void copy(std::string_view bytes) override { add(bytes); }
     void value(ItemPtr item) override { add(std::move(item)); }

@@ -23,7 +23,7 @@ struct Limits {
     // In bytes, of all outputs.
     size_t budget = kNone;
     // Fewer bytes a second, over such a time, are as good as none. 0: one is enough. Only sendq
-    // keeps books about it.
+    // counts it.
     uint64_t min_rate = 0;
     std::chrono::nanoseconds min_rate_window{0};
     // The clock of sendq; null: its own.

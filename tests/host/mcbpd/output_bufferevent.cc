@@ -21,8 +21,8 @@
 #include <new>
 #include <utility>
 
+#include "accounts.h"
 #include "fifo.h"
-#include "ledger.h"
 
 namespace mcbpd {
 namespace {
@@ -51,9 +51,9 @@ bufferevent* open_stream(event_base* base, const Transport& transport) {
     return bufferevent_socket_new(base, transport.fd(), kNoOptions);
 }
 
-class BuffereventOutput final : public LedgerOutput {
+class BuffereventOutput final : public AccountedOutput {
   public:
-    BuffereventOutput(Ledger& ledger, OutputOwner& owner);
+    BuffereventOutput(Accounts& accounts, OutputOwner& owner);
     ~BuffereventOutput() override;
 
     void copy(std::string_view bytes) override;
@@ -90,8 +90,8 @@ class BuffereventOutput final : public LedgerOutput {
     size_t room_used_ = 0;
 };
 
-BuffereventOutput::BuffereventOutput(Ledger& ledger, OutputOwner& owner)
-    : LedgerOutput(ledger, owner),
+BuffereventOutput::BuffereventOutput(Accounts& accounts, OutputOwner& owner)
+    : AccountedOutput(accounts, owner),
       tls_(owner.transport().tls()),
       stream_(open_stream(owner.base(), owner.transport())) {
     if (!stream_) {
@@ -224,7 +224,7 @@ bool BuffereventOutput::taken(bool is_taken) {
 }  // namespace
 
 std::unique_ptr<OutputPath> make_bufferevent_path(const Limits& limits) {
-    return std::make_unique<LedgerPath<BuffereventOutput>>("bufferevent", limits);
+    return std::make_unique<AccountedPath<BuffereventOutput>>("bufferevent", limits);
 }
 
 }  // namespace mcbpd

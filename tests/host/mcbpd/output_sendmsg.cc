@@ -17,7 +17,7 @@ class SendmsgOutput final : public IovecOutput {
 }  // namespace
 
 std::unique_ptr<OutputPath> make_sendmsg_path(const Limits& limits) {
-    return std::make_unique<LedgerPath<SendmsgOutput>>("sendmsg", limits);
+    return std::make_unique<AccountedPath<SendmsgOutput>>("sendmsg", limits);
 }
 
 }  // namespace mcbpd

@@ -97,8 +97,8 @@ class SendqOutput : public Output {
     bool make_room(size_t bytes);
     SendqOutput* heaviest_of_pool() const;
 
-    // sendq tells the owner of what it gives back, not of what it keeps: that is kept here, as
-    // where in the stream the last value that was borrowed from a bucket ends.
+    // sendq releases what it no longer needs, and does not list what it holds: that is listed here,
+    // as where in the stream the last value that was borrowed from a bucket ends.
     struct Borrowed {
         const Bucket* bucket;  // to compare, for it may be gone once its values have left
         uint64_t until;

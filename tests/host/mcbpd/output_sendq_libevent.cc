@@ -5,7 +5,7 @@
 #include <memory>
 #include <new>
 
-#include "lend.h"
+#include "append_item.h"
 #include "output_sendq.h"
 
 namespace mcbpd {
@@ -31,7 +31,7 @@ class SendqLibeventOutput final : public SendqOutput {
 
     void value(ItemPtr item) override {
         will_borrow(*item.get());
-        append(item->value().size(), [&] { return lend(item, queue()); });
+        append(item->value().size(), [&] { return append_item(item, queue()); });
     }
 
     Flushed flush(Transport& /*transport*/) override {

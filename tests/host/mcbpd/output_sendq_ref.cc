@@ -1,5 +1,5 @@
 // sendq's reference mode: as the copy mode, but values are sent from the item.
-#include "lend.h"
+#include "append_item.h"
 #include "output_sendq.h"
 
 namespace mcbpd {
@@ -11,7 +11,7 @@ class SendqRefOutput final : public SendqOutput {
 
     void value(ItemPtr item) override {
         will_borrow(*item.get());
-        append(item->value().size(), [&] { return lend(item, queue()); });
+        append(item->value().size(), [&] { return append_item(item, queue()); });
     }
 };
 

@@ -1,15 +1,15 @@
 // sendq_sendmsg in place of sendmsg(2). It takes everything, or nothing for now, so that what is
 // left of the old bookkeeping is never used.
 #include "iovec_output.h"
-#include "sendq_ledger.h"
+#include "sendq_accounts.h"
 
 namespace mcbpd {
 namespace {
 
 class SendqSendmsgOutput final : public IovecOutput {
   public:
-    SendqSendmsgOutput(SendqLedger& ledger, OutputOwner& owner)
-        : IovecOutput(ledger, owner), queue_(ledger.open_queue()) {}
+    SendqSendmsgOutput(SendqAccounts& accounts, OutputOwner& owner)
+        : IovecOutput(accounts, owner), queue_(accounts.open_queue()) {}
 
     Flushed flush(Transport& transport) override {
         // What was taken and waits is flushed by sendq_sendmsg, when there is more to send.
@@ -40,7 +40,8 @@ class SendqSendmsgOutput final : public IovecOutput {
 }  // namespace
 
 std::unique_ptr<OutputPath> make_sendq_sendmsg_path(const Limits& limits) {
-    return std::make_unique<LedgerPath<SendqSendmsgOutput, SendqLedger>>("sendq-sendmsg", limits);
+    return std::make_unique<AccountedPath<SendqSendmsgOutput, SendqAccounts>>("sendq-sendmsg",
+                                                                              limits);
 }
 
 }  // namespace mcbpd

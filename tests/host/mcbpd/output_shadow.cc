@@ -1,20 +1,20 @@
-// The old path sends, and sendq is told the same and compares it with what has left. A difference
-// is reported, and the connection goes on without its shadow.
+// The old path sends. The same is appended to sendq, which compares it with what was sent. A
+// difference is reported, and the connection goes on without its shadow.
 #include <cstring>
 #include <string>
 
+#include "append_item.h"
 #include "fault.h"
 #include "iovec_output.h"
-#include "lend.h"
-#include "sendq_ledger.h"
+#include "sendq_accounts.h"
 
 namespace mcbpd {
 namespace {
 
 class ShadowOutput : public IovecOutput {
   public:
-    ShadowOutput(SendqLedger& ledger, OutputOwner& owner)
-        : IovecOutput(ledger, owner), queue_(ledger.open_queue()) {}
+    ShadowOutput(SendqAccounts& accounts, OutputOwner& owner)
+        : IovecOutput(accounts, owner), queue_(accounts.open_queue()) {}
 
     void copy(std::string_view bytes) override {
         if (add(bytes) && queue_) {
@@ -25,7 +25,7 @@ class ShadowOutput : public IovecOutput {
     void value(ItemPtr item) override {
         ItemPtr same = item;
         if (add(std::move(item)) && queue_) {
-            check(lend(same, queue_.get()));
+            check(append_item(same, queue_.get()));
         }
     }
 
@@ -73,8 +73,8 @@ class ShadowOutput : public IovecOutput {
 // For the tests: what is sent has the mistake that --plant asks for, and the shadow is to find it.
 class FaultyOutput final : public ShadowOutput {
   public:
-    FaultyOutput(SendqLedger& ledger, OutputOwner& owner)
-        : ShadowOutput(ledger, owner), fault_(ledger.limits().plant) {}
+    FaultyOutput(SendqAccounts& accounts, OutputOwner& owner)
+        : ShadowOutput(accounts, owner), fault_(accounts.limits().plant) {}
 
   private:
     ssize_t send(Transport& transport, const msghdr& message) override {
@@ -89,7 +89,7 @@ class FaultyOutput final : public ShadowOutput {
 }  // namespace
 
 std::unique_ptr<OutputPath> make_shadow_path(const Limits& limits) {
-    return std::make_unique<LedgerPath<FaultyOutput, SendqLedger>>("shadow", limits);
+    return std::make_unique<AccountedPath<FaultyOutput, SendqAccounts>>("shadow", limits);
 }
 
 }  // namespace mcbpd

@@ -5,9 +5,9 @@
 #include <memory>
 #include <vector>
 
-#include "census.h"
 #include "event_loop.h"
 #include "mailbox.h"
+#include "statistics.h"
 
 namespace mcbpd {
 

@@ -24,7 +24,7 @@ void set_option(int fd, int level, int name, int value) {
 Server::Server(const Options& options)
     : sndbuf_(options.sndbuf),
       tls_(make_tls_context(options.tls_cert, options.tls_key)),
-      census_(options.threads, options.output),
+      statistics_(options.threads, options.output),
       teardowns_(loop_, store_, front_ends_, options.teardown_timeout),
       rosters_(loop_, front_ends_),
       listener_(listen(options)),
@@ -33,7 +33,7 @@ Server::Server(const Options& options)
       sigint_(loop_.add(SIGINT, EV_SIGNAL | EV_PERSIST, on_signal, this)) {
     for (size_t thread = 0; thread < options.threads; ++thread) {
         front_ends_.push_back(std::make_unique<FrontEnd>(options, tls_.get(), store_, teardowns_,
-                                                         rosters_, census_, thread));
+                                                         rosters_, statistics_, thread));
     }
 }
 

@@ -48,7 +48,7 @@ class Server {
     const int sndbuf_;
     const TlsContextPtr tls_;
     Store store_;
-    Census census_;
+    Statistics statistics_;
     EventLoop loop_;
     Teardowns teardowns_;
     Rosters rosters_;

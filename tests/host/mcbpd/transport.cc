@@ -37,7 +37,7 @@ Transport::~Transport() {
     close(fd_);
 }
 
-// No part of a record may stay in OpenSSL when the room is used up: no event would tell of it.
+// No part of a record may stay in OpenSSL when the room is used up: no event would report it.
 ssize_t Transport::read_records(char* to, size_t room) {
     size_t got = 0;
     while (room - got >= kRecordBytes) {

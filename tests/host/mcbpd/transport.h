@@ -31,7 +31,7 @@ class Transport {
     ssize_t read(char* to, size_t room) {
         return tls_ ? read_records(to, room) : recv(fd_, to, room, 0);
     }
-    // Whether nothing comes behind what was read, as no further event may tell.
+    // Whether nothing follows what was read, because no further event may report it.
     bool has_ended() const { return has_ended_; }
     // As sendmsg(2), but TLS takes no more than a flush may send. After less than the whole message
     // the next one begins with what was not taken, however it has moved or grown.

@@ -1,0 +1,407 @@
+//! The handles of a queue and a pool, and the one entrance of every call on a queue.
+
+use super::boundary::{guard, guard_callback};
+use super::registry::{Linked, Links, Registry};
+use crate::clock::Clock;
+use crate::errno::{Errno, Result};
+use crate::flush::WithLocked;
+use crate::log;
+use crate::policy::Hints;
+use crate::pool::{Limits, Pool};
+use crate::queue::{Deferred, Queue};
+use crate::release::{self, Lifetime, Shared};
+use crate::sink::socket::Promises;
+use libc::c_int;
+use parking_lot::RawMutex;
+use parking_lot::lock_api::RawMutex as _;
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::c_void;
+use std::ptr::{NonNull, null, null_mut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The output of one connection: the queued bytes, in order.
+pub struct sendq_t {
+    queue: UnsafeCell<Queue>,
+    pool: NonNull<sendq_pool_t>,
+    user: *mut c_void,
+    links: Links<sendq_t>,
+    /// Saturated at u32::MAX, which no block exceeds.
+    copy_below: u32,
+    /// THREADSAFE, CLOCK.
+    kind: u8,
+    /// Taken only when THREADSAFE.
+    lock: RawMutex,
+    lifetime: UnsafeCell<Lifetime>,
+}
+
+/// An idle connection costs no more than 256 bytes of heap, eight of which are malloc's.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<sendq_t>() <= 248);
+
+/// Any thread may use it: it is locked during access.
+const THREADSAFE: u8 = 1;
+/// The pool has a clock of the host, which is read before the time is needed.
+const CLOCK: u8 = 2;
+
+impl sendq_t {
+    /// A queue of `pool`. The caller takes the reference to the pool that the queue holds.
+    pub(super) fn new(
+        queue: Queue,
+        pool: NonNull<sendq_pool_t>,
+        user: *mut c_void,
+        copy_below: u32,
+        threadsafe: bool,
+    ) -> sendq_t {
+        // SAFETY: alive, as the caller of sendq_new says.
+        let has_clock = unsafe { pool.as_ref() }.now.is_some();
+        let kind = if threadsafe { THREADSAFE } else { 0 } | if has_clock { CLOCK } else { 0 };
+        sendq_t {
+            queue: UnsafeCell::new(queue),
+            pool,
+            user,
+            links: Cell::new((null(), null())),
+            copy_below,
+            kind,
+            lock: RawMutex::INIT,
+            lifetime: UnsafeCell::new(Lifetime::NEW),
+        }
+    }
+
+    pub(super) fn pool(&self) -> &sendq_pool_t {
+        // SAFETY: held since sendq_new.
+        unsafe { self.pool.as_ref() }
+    }
+
+    /// The host's own pointer.
+    pub(super) fn user(&self) -> *mut c_void {
+        self.user
+    }
+
+    /// Borrowed pieces shorter than this are copied.
+    pub(super) fn copy_below(&self) -> usize {
+        self.copy_below as usize
+    }
+
+    /// Reads the host's clock, if there is one. Nothing may be locked, because it may call anything.
+    pub(super) fn update_time(&self) {
+        if self.kind & CLOCK != 0 {
+            self.pool().update_time();
+        }
+    }
+
+    /// Runs `f` with exclusive access to the queue: a thread-safe one is locked, any other is used by one
+    /// thread at a time, by contract. `f` calls nothing that could enter the queue again.
+    #[inline(always)]
+    fn with_lock<R>(&self, f: impl FnOnce() -> R) -> R {
+        if self.is_threadsafe() {
+            self.lock.lock();
+        }
+        let _unlock = Unlock(self);
+        f()
+    }
+
+    /// Runs `look` on the queue, at the time that was read last.
+    pub(super) fn inspect<R>(&self, look: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
+        self.with_lifetime(|_, queue, pool| look(queue, pool))
+    }
+}
+
+struct Unlock<'a>(&'a sendq_t);
+
+impl Drop for Unlock<'_> {
+    fn drop(&mut self) {
+        if self.0.is_threadsafe() {
+            // SAFETY: with_lock() has locked it, in this very call.
+            unsafe { self.0.lock.unlock() };
+        }
+    }
+}
+
+impl Linked for sendq_t {
+    fn links(&self) -> &Links<sendq_t> {
+        &self.links
+    }
+}
+
+impl Shared for sendq_t {
+    fn with_lifetime<R>(&self, f: impl FnOnce(&mut Lifetime, &mut Queue, &Pool) -> R) -> R {
+        // SAFETY: exclusive access while this runs; the core calls no function of the host.
+        self.with_lock(|| unsafe {
+            f(&mut *self.lifetime.get(), &mut *self.queue.get(), &self.pool().pool)
+        })
+    }
+
+    fn is_threadsafe(&self) -> bool {
+        self.kind & THREADSAFE != 0
+    }
+
+    #[cold]
+    unsafe fn destroy(this: *const sendq_t) {
+        // SAFETY: made by Box::into_raw() in sendq_new, and nothing refers to it any more.
+        let handle = unsafe { Box::from_raw(this.cast_mut()) };
+        // SAFETY: held since sendq_new.
+        unsafe { sendq_pool_t::release(handle.pool) };
+    }
+}
+
+/// One call on a queue. After each access it updates the queue's room and collects the deferred work.
+pub(super) struct Call<'a> {
+    handle: &'a sendq_t,
+    asks_clock: bool,
+    deferred: Cell<Deferred>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(handle: &'a sendq_t, asks_clock: bool) -> Call<'a> {
+        Call { handle, asks_clock, deferred: Cell::new(Deferred::NONE) }
+    }
+
+    /// The handle.
+    pub(super) fn handle(&self) -> &'a sendq_t {
+        self.handle
+    }
+}
+
+impl WithLocked for Call<'_> {
+    #[inline(always)]
+    fn with_locked<R>(&self, f: impl FnOnce(&mut Queue, &Pool) -> R) -> R {
+        if self.asks_clock && self.handle.kind != 0 {
+            self.handle.update_time();
+        }
+        self.handle.with_lifetime(|_, queue, pool| {
+            let result = f(queue, pool);
+            queue.update_room();
+            let deferred = queue.take_deferred();
+            if deferred != Deferred::NONE {
+                self.deferred.set(self.deferred.get() | deferred);
+            }
+            result
+        })
+    }
+}
+
+/// Enters the queue behind `q` to do `verb`: the only way in. NULL returns -EINVAL. A panic makes the queue
+/// -ENOTRECOVERABLE. After the verb, the owners of completed slots are released, and a failure of the
+/// connection is logged. The queue may not exist any more when this returns.
+///
+/// # Safety
+/// `q` is NULL or a live queue.
+#[inline(always)]
+pub(super) unsafe fn enter(
+    q: *const sendq_t,
+    verb: impl FnOnce(&mut Queue, &Pool) -> Result<Hints>,
+) -> c_int {
+    // SAFETY: as the caller says.
+    unsafe { enter_unlocked(q, false, |call| call.with_locked(verb)) }
+}
+
+/// [`enter`] for a verb that needs the time.
+///
+/// # Safety
+/// As for [`enter`].
+#[inline(always)]
+pub(super) unsafe fn enter_timed(
+    q: *const sendq_t,
+    verb: impl FnOnce(&mut Queue, &Pool) -> Result<Hints>,
+) -> c_int {
+    // SAFETY: as the caller says.
+    unsafe { enter_unlocked(q, true, |call| call.with_locked(verb)) }
+}
+
+/// [`enter`] for a verb that locks the queue itself, several times, and makes system calls or calls back
+/// meanwhile. `asks_clock`: each time, the host's clock is asked before.
+///
+/// # Safety
+/// As for [`enter`].
+#[inline(always)]
+pub(super) unsafe fn enter_unlocked(
+    q: *const sendq_t,
+    asks_clock: bool,
+    verb: impl FnOnce(&Call) -> Result<Hints>,
+) -> c_int {
+    // SAFETY: NULL or alive, as the caller says.
+    let Some(handle) = (unsafe { q.as_ref() }) else {
+        return Errno::INVALID.negated();
+    };
+    let call = Call::new(handle, asks_clock);
+    let poison = || call.with_locked(|queue, pool| queue.fail(pool, Errno::NOT_RECOVERABLE));
+    let result = guard(|| verb(&call), poison);
+    let deferred = call.deferred.get();
+    if deferred != Deferred::NONE {
+        // SAFETY: alive until here, and not used any more.
+        unsafe { finish(q, deferred) };
+    }
+    result
+}
+
+/// Does the deferred work of a call.
+///
+/// # Safety
+/// `q` is a live queue.
+#[inline(never)]
+unsafe fn finish(q: *const sendq_t, deferred: Deferred) {
+    guard_callback(|| {
+        // SAFETY: alive, as the caller says, and kept alive by hold().
+        unsafe {
+            if !deferred.has_report() {
+                return release::run(q);
+            }
+            release::hold(q, |q| {
+                if let Some(report) = (*q).inspect(|queue, pool| queue.take_report(pool)) {
+                    log::report(q as usize, &report);
+                }
+                release::run(q);
+            });
+        }
+    });
+}
+
+/// Frees the queue behind `q`. It is destroyed when the last call on it is over.
+///
+/// # Safety
+/// `q` is a live queue, which the caller does not use any more.
+pub(super) unsafe fn free(q: *const sendq_t) {
+    // SAFETY: as the caller says. No reference is left when finish() destroys the queue.
+    guard_callback(|| unsafe {
+        // A logger or a release callback that this call runs may free the queue again, because it cannot know
+        // better.
+        if !(*q).with_lifetime(|lifetime, _, _| lifetime.free()) {
+            return;
+        }
+        (*q).pool().queues.remove(q);
+        let call = Call::new(&*q, true);
+        call.with_locked(|queue, pool| queue.clear(pool));
+        let deferred = call.deferred.get();
+        finish(q, deferred);
+    });
+}
+
+/// Reads a number of the queue behind `q`; returns `null` for NULL.
+///
+/// # Safety
+/// `q` is NULL or a live queue.
+pub(super) unsafe fn number(
+    q: *const sendq_t,
+    null: u64,
+    read: impl FnOnce(&mut Queue, &Pool) -> u64,
+) -> u64 {
+    // SAFETY: NULL or alive, as the caller says.
+    unsafe { q.as_ref() }.map_or(null, |handle| handle.inspect(read))
+}
+
+/// The queue behind `q`, if it is confined to one thread, which is the caller's.
+///
+/// # Safety
+/// `q` is NULL or a live queue; it is not used otherwise while the result lives.
+pub(super) unsafe fn confined<'a>(q: *mut sendq_t) -> Option<&'a mut Queue> {
+    // SAFETY: NULL or alive, as the caller says.
+    let handle = unsafe { q.as_ref() }?;
+    // SAFETY: only the caller's thread uses the queue.
+    (!handle.is_threadsafe()).then(|| unsafe { &mut *handle.queue.get() })
+}
+
+/// A release callback: sendq does not need the borrowed memory or the file any more. It is called exactly
+/// once, on the thread whose call caused it, before that call returns, with no lock held. It may call any
+/// function on the same queue, including sendq_free. If such a call completes further pieces, their owners
+/// are released after the callback has returned, so that the stack does not grow. When two threads flush a
+/// thread-safe queue in turns, either of them may release what the other has sent.
+///
+/// arg, data and len are those of the append; data is NULL for a file or a notification. reason is 0 if the
+/// bytes were sent or copied, -ECANCELED if the host has discarded them, or another -errno with which the
+/// connection has failed. The callback must not throw: an exception ends the process.
+pub type sendq_release_fn = Option<
+    unsafe extern "C-unwind" fn(arg: *mut c_void, data: *const c_void, len: usize, reason: c_int),
+>;
+
+/// A monotonic clock: returns nanoseconds since any fixed time. Any call on the pool's queues may call it,
+/// with no lock held. It must not call such functions itself, and must not throw. If it goes back, sendq's
+/// time stands still until the clock has caught up.
+pub type sendq_now_fn = Option<unsafe extern "C-unwind" fn(arg: *mut c_void) -> u64>;
+
+/// Memory and a byte budget that many queues share: one pool per event-loop thread, or one per process.
+pub struct sendq_pool_t {
+    pool: Pool,
+    /// References: one of the host's handle, one of each queue and of each shared buffer. The default pool
+    /// has one of its own, and so never reaches 0.
+    refs: AtomicUsize,
+    /// The host's clock.
+    now: sendq_now_fn,
+    now_arg: *mut c_void,
+    promises: Promises,
+    queues: Registry<sendq_t>,
+}
+
+// SAFETY: a shared pool has a lock. A confined one is used by one thread at a time, which is the host's
+// contract (SENDQ_THREADSAFE). What buffers do to it from any thread is atomic.
+unsafe impl Sync for sendq_pool_t {}
+
+static DEFAULT_POOL: sendq_pool_t = sendq_pool_t::new(
+    Pool::shared(Limits::DEFAULT, Clock::system()),
+    None,
+    null_mut(),
+    Promises { nonblocking: false, sigpipe_ignored: false },
+);
+
+impl sendq_pool_t {
+    pub(super) const fn new(
+        pool: Pool,
+        now: sendq_now_fn,
+        now_arg: *mut c_void,
+        promises: Promises,
+    ) -> sendq_pool_t {
+        let (refs, queues) = (AtomicUsize::new(1), Registry::new());
+        sendq_pool_t { pool, refs, now, now_arg, promises, queues }
+    }
+
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(super) fn queues(&self) -> &Registry<sendq_t> {
+        &self.queues
+    }
+
+    /// What the host promises about the sockets of this pool's queues.
+    pub(super) fn promises(&self) -> Promises {
+        self.promises
+    }
+
+    /// Reads the host's clock, if there is one. Nothing may be locked, because it may call anything.
+    #[inline(never)]
+    fn update_time(&self) {
+        if let Some(now) = self.now {
+            // SAFETY: the host's own function with its own argument, as it asked for.
+            self.pool.clock().show(unsafe { now(self.now_arg) });
+        }
+    }
+
+    /// `pool`, or the default pool for NULL.
+    pub(super) fn of(pool: *mut sendq_pool_t) -> NonNull<sendq_pool_t> {
+        NonNull::new(pool).unwrap_or(NonNull::from(&DEFAULT_POOL))
+    }
+
+    /// Takes a reference.
+    ///
+    /// # Safety
+    /// `pool` is alive.
+    pub(super) unsafe fn hold(pool: NonNull<sendq_pool_t>) {
+        // SAFETY: alive, as the caller says. Relaxed: the caller has a reference, which is enough to make
+        // another (as in Arc).
+        unsafe { pool.as_ref() }.refs.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gives up a reference; the last one frees the pool. Any thread may give it up, as a buffer may have had
+    /// it.
+    ///
+    /// # Safety
+    /// `pool` is alive, and the caller gives up a reference of its own.
+    pub(super) unsafe fn release(pool: NonNull<sendq_pool_t>) {
+        // SAFETY: alive, by the reference that is given up here. Release and acquire, so that the last one
+        // sees what the others did.
+        if unsafe { pool.as_ref() }.refs.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // SAFETY: the last reference is gone, and it came from the Box of sendq_pool_new: the reference
+            // of the default pool is never given up.
+            drop(unsafe { Box::from_raw(pool.as_ptr()) });
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Releases the owners of completed slots, and keeps a queue alive meanwhile.
+//!
+//! A call that completes slots releases their owners at its end, with nothing locked, oldest first. A release
+//! callback may call anything on the same queue. What such a call completes is released by the outer call, so
+//! that the stack does not grow. A callback may free the queue, too: it is destroyed when the last call on it
+//! is over.
+
+#![allow(unsafe_code)]
+
+use crate::pool::Pool;
+use crate::queue::Queue;
+use crate::slot::Slot;
+use std::cell::Cell;
+
+/// When a queue may be destroyed. Guarded as the queue is.
+#[derive(Default)]
+pub struct Lifetime {
+    /// How many calls that call back into the host are in progress, not counting the one that is RELEASING.
+    calls: u8,
+    /// FREED, RELEASING.
+    flags: u8,
+}
+
+/// The host has freed the queue: the last of these calls destroys it.
+const FREED: u8 = 1;
+/// One of these calls is releasing, and goes on until no completed slot is left.
+const RELEASING: u8 = 2;
+
+impl Lifetime {
+    /// No call is in progress.
+    pub const NEW: Lifetime = Lifetime { calls: 0, flags: 0 };
+
+    /// Returns whether the flag was set before.
+    fn set(&mut self, flag: u8, on: bool) -> bool {
+        let was = self.flags & flag != 0;
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+        was
+    }
+
+    /// The host frees the queue. false: it has freed it before.
+    pub fn free(&mut self) -> bool {
+        !self.set(FREED, true)
+    }
+
+    /// A call that calls back begins. false: too many are nested to count this one, and the outer ones keep
+    /// the queue alive.
+    fn enter(&mut self) -> bool {
+        let calls = self.calls.checked_add(1);
+        self.calls = calls.unwrap_or(self.calls);
+        calls.is_some()
+    }
+
+    /// Such a call ends, which was `counted` or not. true: the queue has to be destroyed.
+    fn leave(&mut self, counted: bool) -> bool {
+        self.calls -= u8::from(counted);
+        counted && self.is_over()
+    }
+
+    /// The queue was freed, and no call is in progress.
+    fn is_over(&self) -> bool {
+        self.calls == 0 && self.flags == FREED
+    }
+}
+
+/// A queue that several calls, and perhaps several threads, share.
+pub trait Shared {
+    /// Runs `f` with exclusive access to the queue, its pool and its lifetime. `f` calls no function of the
+    /// host.
+    fn with_lifetime<R>(&self, f: impl FnOnce(&mut Lifetime, &mut Queue, &Pool) -> R) -> R;
+
+    /// Whether several threads may use it.
+    fn is_threadsafe(&self) -> bool;
+
+    /// Frees its memory.
+    ///
+    /// # Safety
+    /// The host has freed `this`, and the last call on it is over.
+    unsafe fn destroy(this: *const Self);
+}
+
+thread_local! {
+    /// How many release callbacks of thread-safe queues are on this thread's stack.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Runs `call`, which calls back into the host. The queue stays alive during the call, even if the host frees
+/// it there.
+///
+/// # Safety
+/// `q` is alive.
+pub unsafe fn hold<Q: Shared>(q: *const Q, call: impl FnOnce(*const Q)) {
+    // SAFETY: alive at first, as the caller says, and then because the call is counted. No reference outlives
+    // a statement, so that none is left when the queue is destroyed.
+    unsafe {
+        let counted = (*q).with_lifetime(|lifetime, _, _| lifetime.enter());
+        call(q);
+        if (*q).with_lifetime(|lifetime, _, _| lifetime.leave(counted)) {
+            Q::destroy(q);
+        }
+    }
+}
+
+/// Releases the owners of all completed slots, and destroys the queue if it was freed. This has to be the
+/// last access of a call to the queue. Inside a release callback it does nothing: the call that runs the
+/// callback goes on until all owners are released.
+///
+/// # Safety
+/// `q` is alive.
+pub unsafe fn run<Q: Shared>(q: *const Q) {
+    // SAFETY: as for hold().
+    unsafe {
+        let threadsafe = (*q).is_threadsafe();
+        let mut visit = Visit { threadsafe, ..Visit::default() };
+        loop {
+            let step =
+                (*q).with_lifetime(|lifetime, queue, pool| visit.step(lifetime, queue, pool));
+            match step {
+                Step::Release(slot) => visit.release(slot),
+                Step::Over => return,
+                Step::Destroy => return Q::destroy(q),
+            }
+        }
+    }
+}
+
+/// One call of [`run`].
+#[derive(Default)]
+struct Visit {
+    threadsafe: bool,
+    has_begun: bool,
+    /// It has set RELEASING, and so is not counted in `calls`.
+    leads: bool,
+    is_counted: bool,
+}
+
+enum Step {
+    Release(Slot),
+    Over,
+    Destroy,
+}
+
+impl Visit {
+    /// "No completed slot is left" is found and recorded under one lock, so that a call which leaves its
+    /// slots to this one can rely on it.
+    fn step(&mut self, lifetime: &mut Lifetime, queue: &mut Queue, pool: &Pool) -> Step {
+        if !self.has_begun && !self.begin(lifetime) {
+            return Step::Over;
+        }
+        if let Some(slot) = queue.next_released(pool) {
+            return Step::Release(slot);
+        }
+        if self.leads {
+            lifetime.set(RELEASING, false);
+        }
+        lifetime.calls -= u8::from(self.is_counted);
+        if (self.leads || self.is_counted) && lifetime.is_over() {
+            Step::Destroy
+        } else {
+            Step::Over
+        }
+    }
+
+    /// Returns whether this call has anything to do.
+    fn begin(&mut self, lifetime: &mut Lifetime) -> bool {
+        self.has_begun = true;
+        self.leads = !lifetime.set(RELEASING, true);
+        if self.leads {
+            return true;
+        }
+        // In a queue that serves one thread, the call that is releasing is further up the stack. In a
+        // thread-safe one it may be another thread's: then both release, slot by slot.
+        if !self.threadsafe || is_in_release() {
+            return false;
+        }
+        self.is_counted = lifetime.enter();
+        true
+    }
+
+    fn release(&self, slot: Slot) {
+        if self.threadsafe { release_deeper(slot) } else { slot.release() }
+    }
+}
+
+#[inline(never)]
+fn is_in_release() -> bool {
+    DEPTH.get() > 0
+}
+
+#[inline(never)]
+fn release_deeper(slot: Slot) {
+    DEPTH.set(DEPTH.get() + 1);
+    slot.release();
+    DEPTH.set(DEPTH.get() - 1);
+}

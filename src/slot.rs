@@ -1,0 +1,146 @@
+//! A slot: bytes that somebody else owns, their place among the copied bytes of a block, and the owner to
+//! release when they are not needed any more.
+
+#![allow(unsafe_code)]
+
+use crate::iovec::{Extent, IoVec};
+use libc::{c_int, c_void};
+
+/// No file descriptor.
+pub const NO_FD: c_int = -1;
+
+/// The host's release callback. Its parameters are the host's argument, the memory (NULL for a file) and its
+/// length as they were appended, and the reason: 0 or a negative errno.
+pub type Release = unsafe extern "C-unwind" fn(*mut c_void, *const c_void, usize, c_int);
+
+/// The owner of a slot's bytes, which is released once.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    /// None: there is nothing to call.
+    pub release: Option<Release>,
+    /// For `release`.
+    pub arg: *mut c_void,
+}
+
+impl Owner {
+    /// Calls the release callback, for `len` bytes at `data`.
+    ///
+    /// # Safety
+    /// The host's own function is called with its own argument; nothing is locked or borrowed.
+    pub unsafe fn release(self, data: *const c_void, len: usize, reason: c_int) {
+        if let Some(release) = self.release {
+            // SAFETY: as the caller says. An exception that unwinds from it ends the process at the C
+            // boundary.
+            unsafe { release(self.arg, data, len, reason) };
+        }
+    }
+}
+
+/// The kind of a slot's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Memory that only this slot borrows.
+    Borrowed,
+    /// Memory that other slots may refer to as well.
+    Shared,
+    /// A part of a file.
+    File,
+}
+
+const BORROWED: c_int = -1;
+const SHARED: c_int = -2;
+
+/// Bytes that a queue borrows: memory, or a part of a file. A slot of no bytes is a notification, whose owner
+/// is released when all bytes before it are consumed.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// The address in memory, or the offset in the file.
+    place: u64,
+    len: u64,
+    owner: Owner,
+    /// The file, or BORROWED or SHARED for memory.
+    fd: c_int,
+    /// The offset in the block's copied bytes that the slot precedes.
+    pub(crate) at: u32,
+    /// Why it is not needed any more, once it is completed.
+    pub(crate) reason: c_int,
+}
+
+impl Slot {
+    fn new(place: u64, len: u64, owner: Owner, fd: c_int) -> Slot {
+        Slot { place, len, owner, fd, at: 0, reason: 0 }
+    }
+
+    /// Memory of the host.
+    ///
+    /// # Safety
+    /// It stays readable and unchanged until `owner` is released.
+    pub unsafe fn borrowed(data: *const u8, len: usize, owner: Owner) -> Slot {
+        Slot::new(data as u64, len as u64, owner, BORROWED)
+    }
+
+    /// A part of a shared payload.
+    ///
+    /// # Safety
+    /// As for [`Slot::borrowed`].
+    pub unsafe fn shared(data: *const u8, len: usize, owner: Owner) -> Slot {
+        Slot::new(data as u64, len as u64, owner, SHARED)
+    }
+
+    /// A part of a file, which stays open until `owner` is released.
+    pub fn file(fd: c_int, offset: u64, len: u64, owner: Owner) -> Slot {
+        debug_assert!(fd >= 0);
+        Slot::new(offset, len, owner, fd)
+    }
+
+    /// A notification.
+    pub fn notification(owner: Owner) -> Slot {
+        Slot::new(0, 0, owner, BORROWED)
+    }
+
+    /// Its owner.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// The kind of its bytes.
+    pub fn kind(&self) -> Kind {
+        match self.fd {
+            BORROWED => Kind::Borrowed,
+            SHARED => Kind::Shared,
+            _ => Kind::File,
+        }
+    }
+
+    /// Its length in bytes.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Its length in memory: 0 for a file.
+    pub fn memory(&self) -> u64 {
+        if self.fd < 0 { self.len } else { 0 }
+    }
+
+    /// Memory that its owner cannot reuse while it is queued.
+    pub fn pinned(&self) -> usize {
+        if self.fd == BORROWED { self.len as usize } else { 0 }
+    }
+
+    /// The rest of it after its first `sent` bytes, which is not empty.
+    pub(crate) fn rest(&self, sent: u64) -> Extent {
+        let (place, len) = (self.place + sent, self.len - sent);
+        match self.fd {
+            BORROWED | SHARED => Extent::Memory(IoVec::new(place as *const u8, len as usize)),
+            fd => Extent::File(fd, place, len),
+        }
+    }
+
+    /// Releases its owner. It is completed and out of the queue, and nothing is locked.
+    pub fn release(self) {
+        let data = if self.fd < 0 { self.place as *const c_void } else { std::ptr::null() };
+        // SAFETY: called as it was appended, and once: the queue has handed the slot out.
+        unsafe { self.owner.release(data, self.len as usize, self.reason) };
+    }
+}

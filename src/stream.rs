@@ -1,0 +1,228 @@
+//! The queued bytes of one queue, in order: write, borrow, consume, cut, join.
+//!
+//! Some bytes are copied, some are borrowed. All are described by a chain of blocks. The stream knows which
+//! owners have to be released, but it releases none.
+
+use crate::block::chain::Chain;
+use crate::block::{Block, Consumed, MemoryUsage};
+use crate::iovec::Extent;
+use crate::slot::Slot;
+use libc::c_int;
+
+/// A stream of at most this many bytes is copied when it is joined to another, rather than kept in a block of
+/// its own.
+const SMALL: u32 = 1024;
+
+/// The bytes of one queue.
+#[derive(Default)]
+pub struct Stream {
+    chain: Chain,
+    /// The number of queued bytes, less the write cursor's offset in the last block, modulo 2^64. An append
+    /// that fits moves only the cursor.
+    base: u64,
+    /// How many of the queued bytes are corked.
+    held: u64,
+}
+
+impl Stream {
+    /// Bytes queued.
+    pub fn waiting(&self) -> u64 {
+        self.base.wrapping_add(u64::from(self.chain.end()))
+    }
+
+    fn set_waiting(&mut self, waiting: u64) {
+        self.base = waiting.wrapping_sub(u64::from(self.chain.end()));
+    }
+
+    /// Bytes queued that may be sent: corked ones may not.
+    pub fn available(&self) -> u64 {
+        self.waiting() - self.held
+    }
+
+    /// How many bytes [`Stream::write`] may take.
+    pub fn room(&self) -> usize {
+        self.chain.room()
+    }
+
+    /// Lets [`Stream::write`] take `room` bytes, or as many as fit.
+    pub fn set_room(&mut self, room: u64) {
+        self.chain.set_room(room);
+    }
+
+    /// Appends a copy of `bytes`, at most [`Stream::room`] of them.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.chain.cursor().write(bytes);
+    }
+
+    /// Bytes that fit into the last block.
+    pub fn space(&self) -> usize {
+        self.chain.space() as usize
+    }
+
+    /// Appends a copy of `slices`. There is space for them in the last block and in those linked behind it.
+    #[inline(always)]
+    pub fn write_all<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) {
+        self.chain.set_room(u64::MAX);
+        for bytes in slices {
+            if bytes.len() > self.room() {
+                self.write_across(bytes);
+            } else {
+                self.write(bytes);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn write_across(&mut self, mut bytes: &[u8]) {
+        while bytes.len() > self.room() {
+            let (now, later) = bytes.split_at(self.room());
+            self.write(now);
+            let waiting = self.waiting();
+            self.chain.next_block();
+            self.base = waiting;
+            bytes = later;
+        }
+        self.write(bytes);
+    }
+
+    /// Adds `block`, which is written once the last one is full.
+    pub fn add_block(&mut self, block: Block) {
+        if self.chain.is_empty() {
+            self.push_block(block);
+        } else {
+            self.chain.link_behind(block);
+        }
+    }
+
+    /// Whether a slot fits without another block.
+    pub fn has_space_for_slot(&self) -> bool {
+        self.chain.has_space_for_slot()
+    }
+
+    /// Appends `slot`. There is space for it.
+    pub fn push_slot(&mut self, slot: Slot) {
+        self.base = self.base.wrapping_add(slot.len());
+        self.chain.push_slot(slot);
+    }
+
+    /// Makes `block` the last one, which is written next.
+    pub fn push_block(&mut self, block: Block) {
+        let waiting = self.waiting();
+        self.chain.push(block);
+        self.base = waiting;
+    }
+
+    /// Where `len` contiguous bytes can be written behind the last one; None if they do not fit into the last
+    /// block.
+    pub fn reserve(&mut self, len: usize) -> Option<*mut u8> {
+        (len <= self.space()).then(|| self.chain.write_pointer())
+    }
+
+    /// The memory of `block`, to be written by others. The stream holds the block until [`Stream::commit`].
+    pub fn reserve_block(&mut self, mut block: Block) -> *mut u8 {
+        let memory = block.memory().as_mut_ptr().cast();
+        self.add_block(block);
+        memory
+    }
+
+    /// Appends the first `len` of the reserved bytes. Returns the reserved block if it is not needed.
+    pub fn commit(&mut self, len: usize) -> Option<Block> {
+        let block = self.chain.unlink_behind();
+        self.chain.set_room(u64::MAX);
+        // A few bytes in a block of their own would make many small commits hold much memory.
+        if let Some(block) = block {
+            if len <= self.room().min(block.capacity() / 8) {
+                self.write(block.front(len));
+                return Some(block);
+            }
+            self.push_block(block);
+        }
+        self.chain.cursor().advance(len);
+        None
+    }
+
+    /// Consumes `len` available bytes, and every notification that no byte precedes, for `reason`: 0 when
+    /// they were sent. The completed slots are released next.
+    pub fn consume(&mut self, len: u64, reason: c_int) -> Consumed {
+        debug_assert!(len <= self.available());
+        self.base = self.base.wrapping_sub(len);
+        self.chain.consume(len, reason)
+    }
+
+    /// No block is held: nothing is queued, and no owner has to be released.
+    pub fn is_empty(&self) -> bool {
+        self.chain.is_empty()
+    }
+
+    /// Takes out a block that is consumed and whose owners are all released.
+    pub fn pop_completed(&mut self) -> Option<Block> {
+        self.chain.pop_completed()
+    }
+
+    /// Takes out the oldest block. Nothing is queued.
+    pub fn pop(&mut self) -> Option<Block> {
+        let block = self.chain.pop();
+        if self.chain.is_empty() {
+            self.base = 0;
+        }
+        block
+    }
+
+    /// The oldest completed slot, which the caller releases.
+    pub fn next_released(&mut self) -> Option<Slot> {
+        self.chain.next_released()
+    }
+
+    /// Passes the available extents to `take`, oldest first, until that returns false. No extent is empty.
+    /// The memory stays where it is until it is consumed.
+    pub fn each_extent(&self, take: impl FnMut(Extent) -> bool) {
+        self.chain.each_extent(take);
+    }
+
+    /// Corks what is appended from here on.
+    pub fn cork(&mut self) {
+        self.chain.limit();
+    }
+
+    /// `len` bytes were appended after the cork.
+    pub fn on_held(&mut self, len: u64) {
+        self.held += len;
+    }
+
+    /// Makes all bytes available.
+    pub fn uncork(&mut self) {
+        self.held = 0;
+        self.chain.unlimit();
+    }
+
+    /// Ends the cork, and removes what was appended since. Its slots are completed for `reason`, and released
+    /// next.
+    pub fn take_back(&mut self, reason: c_int) -> Consumed {
+        let visible = self.available();
+        let mut rest = self.chain.cut();
+        let consumed = rest.consume(u64::MAX, reason);
+        self.chain.prepend(rest);
+        self.held = 0;
+        self.set_waiting(visible);
+        consumed
+    }
+
+    /// Appends all of `other`, which has no completed slots. A short `other` is copied, and its block is
+    /// returned: otherwise many small messages would hold a block each.
+    pub fn join(&mut self, other: &mut Stream) -> Option<Block> {
+        let waiting = self.waiting() + other.waiting();
+        let is_copied = self.chain.copy_small(&other.chain, SMALL);
+        let block = if is_copied { other.chain.pop() } else { None };
+        if !is_copied {
+            self.chain.append(&mut other.chain);
+        }
+        self.set_waiting(waiting);
+        other.set_waiting(0);
+        block
+    }
+
+    /// The memory it holds. Walks all slots; each shared payload is divided by its number of `holders`.
+    pub fn memory_usage(&self, holders: impl FnMut(&Slot) -> u64) -> MemoryUsage {
+        self.chain.memory_usage(holders)
+    }
+}

@@ -1,0 +1,365 @@
+/* One flush is one train: its calls to the socket say that more follows, all but the last; a file
+ * costs one call where the host promises enough; pieces that touch leave as one, whatever stands
+ * between them; and header and file share a segment.
+ *
+ * The calls that sendq makes are defined here, in front of the C library's, to write them down. */
+#include <fcntl.h>
+#include <linux/tcp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <sys/sendfile.h>
+#include <sys/syscall.h>
+
+#include "simulated.h"
+
+typedef enum { SEND, SENDMSG, SENDFILE, OTHER } kind;
+
+/* A system call. */
+typedef struct {
+    kind kind;
+    int flags;
+    size_t iovecs;
+    size_t bytes; /* offered */
+} call;
+
+enum { MAX_CALLS = 4096, MOST_IOVECS = 256, KERNEL_SIGSET = 8 };
+
+static call calls[MAX_CALLS];
+static size_t count; /* of calls */
+
+static void note(kind what, int flags, size_t iovecs, size_t len) {
+    CHECK(count < MAX_CALLS);
+    calls[count++] = (call){what, flags, iovecs, len};
+}
+
+ssize_t send(int fd, const void* data, size_t len, int flags) {
+    note(SEND, flags, 1, len);
+    return syscall(SYS_sendto, fd, data, len, flags, NULL, 0);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr* message, int flags) {
+    size_t len = 0;
+    for (size_t i = 0; i < message->msg_iovlen; i++) {
+        len += message->msg_iov[i].iov_len;
+    }
+    note(SENDMSG, flags, message->msg_iovlen, len);
+    return syscall(SYS_sendmsg, fd, message, flags);
+}
+
+ssize_t sendfile(int out, int in, off_t* offset, size_t len) {
+    note(SENDFILE, 0, 0, len);
+    return syscall(SYS_sendfile, out, in, offset, len);
+}
+
+ssize_t pread(int fd, void* out, size_t len, off_t offset) {
+    note(OTHER, 0, 0, 0);
+    return syscall(SYS_pread64, fd, out, len, offset);
+}
+
+int fcntl(int fd, int command, ...) {
+    va_list arguments;
+    va_start(arguments, command);
+    long argument = va_arg(arguments, long);
+    va_end(arguments);
+    note(OTHER, 0, 0, 0);
+    return (int)syscall(SYS_fcntl, fd, command, argument);
+}
+
+int sigpending(sigset_t* out) {
+    note(OTHER, 0, 0, 0);
+    return (int)syscall(SYS_rt_sigpending, out, KERNEL_SIGSET);
+}
+
+int pthread_sigmask(int how, const sigset_t* set, sigset_t* old) {
+    note(OTHER, 0, 0, 0);
+    return syscall(SYS_rt_sigprocmask, how, set, old, KERNEL_SIGSET) == 0 ? 0 : errno;
+}
+
+int sigtimedwait(const sigset_t* set, siginfo_t* info, const struct timespec* timeout) {
+    note(OTHER, 0, 0, 0);
+    return (int)syscall(SYS_rt_sigtimedwait, set, info, timeout, KERNEL_SIGSET);
+}
+
+static unsigned char bytes[1 << 20];
+static int file; /* holds bytes */
+
+/* Flushes, and writes down the calls of that, which are those that sendq counts. */
+static int flush(sendq_t* q, ends e, size_t max_bytes) {
+    uint64_t before = figures(q).system_calls;
+    count = 0;
+    int hints = sendq_flush(q, e.queue, max_bytes);
+    CHECK(!SENDQ_FAILED(hints));
+    CHECK_IS(figures(q).system_calls - before, count);
+    return hints;
+}
+
+/* All but the last say that more follows. What sendfile(2) sends says nothing. */
+static void check_train(void) {
+    for (size_t i = 0; i < count; i++) {
+        if (calls[i].kind == SEND || calls[i].kind == SENDMSG) {
+            CHECK_IS(calls[i].flags, MSG_DONTWAIT | MSG_NOSIGNAL | (i + 1 < count ? MSG_MORE : 0));
+            CHECK(calls[i].iovecs <= MOST_IOVECS);
+            CHECK_IS(calls[i].kind == SEND, calls[i].iovecs == 1);
+        }
+    }
+}
+
+static void check_call(size_t i, kind what, size_t iovecs, size_t len) {
+    CHECK(i < count);
+    CHECK_IS(calls[i].kind, what);
+    CHECK_IS(calls[i].iovecs, iovecs);
+    CHECK_IS(calls[i].bytes, len);
+}
+
+static void set_nonblocking(ends e) {
+    CHECK_IS(syscall(SYS_fcntl, e.queue, F_SETFL, O_NONBLOCK), 0);
+}
+
+static sendq_t* promised(uint32_t flags) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.flags = flags});
+    sendq_t* q = new_borrower(pool, 1);
+    sendq_pool_free(pool);
+    return q;
+}
+
+/* Pieces that do not touch: 256 of them a call. */
+static void many_iovecs(void) {
+    enum { EACH = 10, APART = 20 };
+    static const size_t counts[] = {1, 2, 255, 256, 257, 511, 512, 513, 1100, 3000};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        sendq_t* q = new_borrower(NULL, 1);
+        ends e = ends_tcp();
+        size_t pieces = counts[i];
+        for (size_t j = 0; j < pieces; j++) {
+            CHECK(sendq_append_ref(q, bytes + j * APART, EACH, NULL, NULL) >= 0);
+        }
+        CHECK_IS(flush(q, e, 0), 0);
+        CHECK_IS(count, (pieces + MOST_IOVECS - 1) / MOST_IOVECS);
+        check_train();
+        for (size_t j = 0; j < count; j++) {
+            size_t left = pieces - j * MOST_IOVECS;
+            size_t now = left < MOST_IOVECS ? left : MOST_IOVECS;
+            check_call(j, now == 1 ? SEND : SENDMSG, now, now * EACH);
+        }
+        sendq_free(q);
+        ends_close(e);
+    }
+}
+
+/* The last call of a budget is the last of its train, though more waits. */
+static void budgets(void) {
+    sendq_t* q = promised(SENDQ_SOCKETS_NONBLOCKING | SENDQ_SIGPIPE_IGNORED);
+    ends e = ends_unix();
+    set_nonblocking(e);
+    CHECK(sendq_append(q, bytes, 24) >= 0);
+    CHECK(sendq_append_file(q, file, 24, 1000, NULL, NULL) >= 0);
+    CHECK(sendq_append(q, bytes + 1024, 100) >= 0);
+    CHECK_IS(flush(q, e, 20), SENDQ_MORE);
+    CHECK_IS(count, 1);
+    check_call(0, SEND, 1, 20);
+    check_train();
+    CHECK_IS(flush(q, e, 4), SENDQ_MORE);
+    CHECK_IS(count, 1);
+    check_train();
+    CHECK_IS(flush(q, e, 1000), SENDQ_MORE);
+    CHECK_IS(count, 1);
+    check_call(0, SENDFILE, 0, 1000);
+    CHECK_IS(flush(q, e, 0), 0);
+    CHECK_IS(count, 1);
+    check_train();
+
+    CHECK(sendq_append(q, bytes, 24) >= 0);
+    CHECK(sendq_append_file(q, file, 24, 1000, NULL, NULL) >= 0);
+    CHECK_IS(flush(q, e, 25), SENDQ_MORE); /* a byte of the file is more */
+    CHECK_IS(count, 2);
+    check_call(0, SEND, 1, 24);
+    check_call(1, SENDFILE, 0, 1);
+    check_train();
+    sendq_free(q);
+    ends_close(e);
+}
+
+/* What is corked does not follow. */
+static void corked(void) {
+    sendq_t* q = new_borrower(NULL, 1);
+    ends e = ends_unix();
+    CHECK(sendq_append(q, bytes, 100) >= 0);
+    CHECK_IS(sendq_cork(q), 0);
+    CHECK(sendq_append_ref(q, bytes, 1000, NULL, NULL) >= 0);
+    CHECK_IS(flush(q, e, 0), 0);
+    CHECK_IS(count, 1);
+    check_train();
+    sendq_free(q);
+    ends_close(e);
+}
+
+/* Header, file and trailer: one call each where the pool promises both; up to six for the file
+ * elsewhere. */
+static void calls_of_a_file(void) {
+    for (uint32_t i = 0; i < 4; i++) {
+        for (int nonblocking = 0; nonblocking < 2; nonblocking++) {
+            uint32_t flags =
+                (i & 1 ? SENDQ_SOCKETS_NONBLOCKING : 0) | (i & 2 ? SENDQ_SIGPIPE_IGNORED : 0);
+            if (flags & SENDQ_SOCKETS_NONBLOCKING && !nonblocking) {
+                continue; /* it would be no true promise */
+            }
+            sendq_t* q = promised(flags);
+            ends e = ends_tcp();
+            if (nonblocking) {
+                set_nonblocking(e);
+            }
+            CHECK(sendq_append(q, bytes, 24) >= 0);
+            CHECK(sendq_append_file(q, file, 24, 10000, NULL, NULL) >= 0);
+            CHECK(sendq_append(q, bytes + 10024, 5) >= 0);
+            CHECK_IS(flush(q, e, 0), 0);
+            check_train();
+            check_call(0, SEND, 1, 24);
+            check_call(count - 1, SEND, 1, 5);
+            size_t of_file = count - 2;
+            if (i == 3) {
+                CHECK_IS(of_file, 1);
+                check_call(1, SENDFILE, 0, 10000);
+            } else {
+                CHECK(of_file > 1 && of_file <= 6);
+            }
+            static unsigned char in[20000];
+            wait_for(e.peer, POLLIN);
+            for (size_t at = 0; at < 10029;) {
+                size_t got = ends_read(e, in, sizeof in);
+                stream_check(in, at, got);
+                at += got;
+            }
+            sendq_free(q);
+            ends_close(e);
+        }
+    }
+}
+
+/* Several flushes of everything, whatever the socket takes: each is a train of its own. */
+static void at_random(void) {
+    uint64_t rnd = 88172645463325252U;
+    sendq_t* q = promised(SENDQ_SOCKETS_NONBLOCKING | SENDQ_SIGPIPE_IGNORED);
+    ends e = ends_tcp();
+    static unsigned char in[1 << 18];
+    set_nonblocking(e);
+    for (int i = 0; i < 2000; i++) {
+        for (uint64_t n = random_next(&rnd) % 5; n > 0; n--) {
+            size_t len = random_up_to(&rnd, 3000);
+            switch (random_next(&rnd) % 4) {
+                case 0:
+                    CHECK(sendq_append(q, bytes, len) >= 0);
+                    break;
+                case 1:
+                    CHECK(sendq_append_ref(q, bytes + len, len, NULL, NULL) >= 0);
+                    break;
+                default:
+                    CHECK(sendq_append_file(q, file, 0, len, NULL, NULL) >= 0);
+            }
+        }
+        int hints = flush(q, e, random_next(&rnd) % 2 ? random_up_to(&rnd, 5000) : 0);
+        if (!(hints & SENDQ_BLOCKED)) {
+            check_train();
+        }
+        while (ends_read(e, in, sizeof in) > 0) {
+        }
+    }
+    sendq_free(q);
+    ends_close(e);
+}
+
+static void ignore(void* arg, const void* data, size_t len, int reason) {
+    (void)arg, (void)data, (void)len, (void)reason;
+}
+
+/* Notifications between pieces, and the ends of messages that they are for, divide nothing. */
+static void nothing_divides(void) {
+    for (int borrowed = 0; borrowed < 2; borrowed++) {
+        for (int notifications = 1; notifications < 200; notifications += 66) {
+            sendq_t* q = new_borrower(NULL, 1);
+            ends e = ends_unix();
+            for (int i = 0; i < 2; i++) {
+                CHECK((borrowed ? sendq_append_ref(q, bytes + (ptrdiff_t)10 * i, 10, NULL, NULL)
+                                : sendq_append(q, bytes + (ptrdiff_t)10 * i, 10)) >= 0);
+                for (int j = 0; i == 0 && j < notifications; j++) {
+                    CHECK_IS(sendq_notify(q, ignore, NULL), 0);
+                }
+            }
+            /* In one block; many notifications fill more, and so two pieces do not touch. */
+            if (borrowed || notifications == 1) {
+                struct iovec iov[3];
+                CHECK_IS(sendq_peek(q, iov, 3), 1);
+                CHECK_IS(iov[0].iov_len, 20);
+                stream_check(iov[0].iov_base, 0, 20);
+                CHECK_IS(sendq_peek(q, iov, 1), 1);
+                CHECK_IS(iov[0].iov_len, 20);
+                CHECK_IS(flush(q, e, 0), 0);
+                CHECK_IS(count, 1);
+                check_call(0, SEND, 1, 20);
+            }
+            sendq_free(q);
+            ends_close(e);
+        }
+    }
+    /* 16 messages, each with a notification: one piece. */
+    sendq_t* q = new_queue(NULL, NULL);
+    ends e = ends_unix();
+    for (int i = 0; i < 16; i++) {
+        CHECK(sendq_append(q, bytes, 24) >= 0);
+        CHECK(sendq_append(q, bytes, 100) >= 0);
+        CHECK_IS(sendq_notify(q, ignore, NULL), 0);
+    }
+    CHECK_IS(flush(q, e, 0), 0);
+    CHECK_IS(count, 1);
+    check_call(0, SEND, 1, 16 * 124);
+    sendq_free(q);
+    ends_close(e);
+}
+
+/* Segments with data that a connection has sent; 0: this kernel does not say. */
+static unsigned segments(ends e) {
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    CHECK_IS(getsockopt(e.queue, IPPROTO_TCP, TCP_INFO, &info, &len), 0);
+    size_t needed = offsetof(struct tcp_info, tcpi_data_segs_out) + sizeof info.tcpi_data_segs_out;
+    return len >= needed ? info.tcpi_data_segs_out : 0;
+}
+
+static void one_segment(void) {
+    for (int nonblocking = 0; nonblocking < 2; nonblocking++) {
+        sendq_t* q = promised(nonblocking ? SENDQ_SOCKETS_NONBLOCKING | SENDQ_SIGPIPE_IGNORED : 0);
+        ends e = ends_tcp();
+        if (nonblocking) {
+            set_nonblocking(e);
+        }
+        CHECK(sendq_append(q, bytes, 10) >= 0);
+        CHECK_IS(flush(q, e, 0), 0);
+        unsigned before = segments(e);
+        if (before > 0) {
+            CHECK(sendq_append(q, bytes, 200) >= 0);
+            CHECK(sendq_append_file(q, file, 200, 1000, NULL, NULL) >= 0);
+            CHECK_IS(flush(q, e, 0), 0);
+            CHECK_IS(count, nonblocking ? 2 : count);
+            CHECK_IS(segments(e), before + 1); /* and none held back, for that matter */
+        } else {
+            fprintf(stderr, "TCP_INFO has no tcpi_data_segs_out here\n");
+        }
+        sendq_free(q);
+        ends_close(e);
+    }
+}
+
+int main(void) {
+    CHECK(signal(SIGPIPE, SIG_IGN) != SIG_ERR); /* as promised */
+    stream_fill(bytes, 0, sizeof bytes);
+    FILE* stream = file_of(bytes, sizeof bytes);
+    file = fileno(stream);
+    many_iovecs();
+    budgets();
+    corked();
+    calls_of_a_file();
+    at_random();
+    nothing_divides();
+    one_segment();
+    CHECK_IS(fclose(stream), 0);
+    return 0;
+}

@@ -1,0 +1,230 @@
+//! The driver for the C ABI. System calls are answered by the script.
+
+use super::driver::{Driver, HostClock, PoolDriver, World};
+use super::ops::{COPY_BELOW, Setting};
+use super::script::{Script, kernel};
+use libc::{c_int, c_void};
+use sendq::capi::*;
+use sendq::iovec::IoVec;
+use sendq::sink::writer::Write;
+use sendq::slot::Owner;
+use sendq::stats::{PoolStats, Stats};
+use std::ptr::null_mut;
+use std::rc::Rc;
+
+unsafe extern "C-unwind" fn simulated_now(arg: *mut c_void) -> u64 {
+    // SAFETY: the run's clock, which outlives its pools.
+    let clock = unsafe { &*arg.cast::<HostClock>() };
+    clock.asked.set(clock.asked.get() + 1);
+    clock.now.get()
+}
+
+struct Pool(*mut sendq_pool_t);
+
+/// The queues hold it, until they are freed.
+struct Shared(*mut sendq_buf_t);
+
+struct Queue {
+    q: *mut sendq_t,
+    shared: Rc<Shared>,
+}
+
+pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
+    let threadsafe = if setting.threadsafe { SENDQ_THREADSAFE } else { 0 };
+    let pool_config = sendq_pool_config_t {
+        size: size_of::<sendq_pool_config_t>(),
+        flags: threadsafe | SENDQ_SOCKETS_NONBLOCKING | SENDQ_SIGPIPE_IGNORED,
+        reserved: 0,
+        max_bytes: setting.max_bytes(),
+        chunk_bytes: setting.chunk_bytes,
+        keep_bytes: setting.keep_bytes,
+        now: setting.simulated.then_some(simulated_now),
+        now_arg: (&raw const *clock).cast_mut().cast(),
+    };
+    let (low, high, max) = setting.marks();
+    let config = sendq_config_t {
+        size: size_of::<sendq_config_t>(),
+        flags: threadsafe,
+        reserved: 0,
+        user: null_mut(),
+        low,
+        high,
+        max,
+        copy_below: COPY_BELOW as u64,
+    };
+    // SAFETY: configs, places and bytes of this function.
+    unsafe {
+        let pools = [(); 2].map(|()| {
+            let mut pool = null_mut();
+            assert_eq!(sendq_pool_new(&pool_config, &mut pool), 0);
+            Pool(pool)
+        });
+        let mut buf = null_mut();
+        let data = shared.as_ptr().cast();
+        assert_eq!(sendq_buf_copy(pools[0].0, data, shared.len(), &mut buf), 0);
+        let shared = Rc::new(Shared(buf));
+        let queues = [0, 1].map(|i| {
+            let mut q = null_mut();
+            assert_eq!(sendq_new(pools[setting.pool_of(i)].0, &config, &mut q), 0);
+            Box::new(Queue { q, shared: shared.clone() }) as Box<dyn Driver>
+        });
+        World { queues, pools: pools.map(|pool| Box::new(pool) as Box<dyn PoolDriver>) }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // SAFETY: for the last time.
+        unsafe { sendq_pool_free(self.0) };
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: for the last time.
+        unsafe { sendq_buf_unref(self.0) };
+    }
+}
+
+impl PoolDriver for Pool {
+    fn stats(&self) -> PoolStats {
+        let mut stats = PoolStats::default();
+        // SAFETY: a live pool, and a place with its size.
+        let got = unsafe { sendq_pool_stats(self.0, &mut stats, size_of::<PoolStats>()) };
+        assert_eq!(got, 0);
+        stats
+    }
+
+    fn heaviest(&self) -> Option<Vec<*const c_void>> {
+        let mut heaviest = [null_mut::<sendq_t>(); 3];
+        // SAFETY: a live pool, and places of this function.
+        let count = unsafe { sendq_pool_heaviest(self.0, heaviest.as_mut_ptr(), 3) };
+        Some(heaviest[..count as usize].iter().map(|q| q.cast_const().cast()).collect())
+    }
+}
+
+// SAFETY of all that follows: a live queue, as the run sees to it; memory of the run, which outlives it.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Driver for Queue {
+    fn address(&self) -> *const c_void {
+        self.q.cast()
+    }
+    fn append(&self, bytes: &[u8]) -> c_int {
+        unsafe { sendq_append(self.q, bytes.as_ptr().cast(), bytes.len()) }
+    }
+    fn appendv(&self, iovecs: &[IoVec]) -> c_int {
+        unsafe { sendq_appendv(self.q, iovecs.as_ptr(), iovecs.len() as c_int) }
+    }
+    fn append_ref(&self, data: *const u8, len: usize, owner: Owner) -> c_int {
+        unsafe { sendq_append_ref(self.q, data.cast(), len, owner.release, owner.arg) }
+    }
+    fn append_buf(&self, offset: usize, len: usize) -> c_int {
+        unsafe { sendq_append_buf(self.q, self.shared.0, offset, len) }
+    }
+    fn append_file(&self, fd: c_int, offset: u64, len: u64, owner: Owner) -> c_int {
+        unsafe { sendq_append_file(self.q, fd, offset, len, owner.release, owner.arg) }
+    }
+    fn notify(&self, owner: Owner) -> c_int {
+        unsafe { sendq_notify(self.q, owner.release, owner.arg) }
+    }
+    fn reserve(&self, len: usize) -> Result<*mut u8, c_int> {
+        let mut memory = null_mut();
+        match unsafe { sendq_reserve(self.q, len, &mut memory) } {
+            0 => Ok(memory.cast()),
+            errno => Err(errno),
+        }
+    }
+    fn commit(&self, used: usize) -> c_int {
+        unsafe { sendq_commit(self.q, used) }
+    }
+    fn cork(&self) -> c_int {
+        unsafe { sendq_cork(self.q) }
+    }
+    fn uncork(&self) -> c_int {
+        unsafe { sendq_uncork(self.q) }
+    }
+    fn rollback(&self) -> c_int {
+        unsafe { sendq_rollback(self.q) }
+    }
+    fn splice(&self, from: *const c_void) -> c_int {
+        unsafe { sendq_splice(self.q, from.cast_mut().cast()) }
+    }
+    fn flush(&self, sink: &mut Script, max_bytes: usize) -> c_int {
+        sink.is_kernel = true;
+        kernel::serve(sink, || unsafe { sendq_flush(self.q, kernel::SOCKET, max_bytes) })
+    }
+    fn flush_with(&self, write: Write, arg: *mut c_void, max_bytes: usize) -> c_int {
+        unsafe { sendq_flush_with(self.q, Some(write), arg, max_bytes) }
+    }
+    fn sendmsg(&self, sink: &mut Script, iovecs: &[IoVec]) -> isize {
+        sink.is_kernel = true;
+        kernel::serve(sink, || unsafe {
+            let mut msg: libc::msghdr = std::mem::zeroed();
+            msg.msg_iov = iovecs.as_ptr().cast_mut().cast();
+            msg.msg_iovlen = iovecs.len() as _;
+            match sendq_sendmsg(self.q, kernel::SOCKET, &msg, libc::MSG_NOSIGNAL) {
+                -1 => -(std::io::Error::last_os_error().raw_os_error().unwrap() as isize),
+                taken => taken,
+            }
+        })
+    }
+    fn verify(&self, iovecs: &[IoVec], bytes: usize) -> (c_int, Option<u64>) {
+        let mut at = u64::MAX;
+        let (iov, count) = (iovecs.as_ptr(), iovecs.len() as c_int);
+        let got = unsafe { sendq_verify(self.q, iov, count, bytes, &mut at) };
+        (got, (at != u64::MAX).then_some(at))
+    }
+    fn consume(&self, len: usize) -> c_int {
+        unsafe { sendq_consume(self.q, len) }
+    }
+    fn discard(&self) -> c_int {
+        unsafe { sendq_discard(self.q) }
+    }
+    fn close(&self) -> c_int {
+        unsafe { sendq_close(self.q) }
+    }
+    fn close_within(&self, timeout: u64) -> c_int {
+        unsafe { sendq_close_within(self.q, timeout) }
+    }
+    fn set_watermarks(&self, low: u64, high: u64, max: u64) -> c_int {
+        unsafe { sendq_set_watermarks(self.q, low, high, max) }
+    }
+    fn set_rate(&self, rate: u64, burst: u64) -> c_int {
+        unsafe { sendq_set_rate(self.q, rate, burst) }
+    }
+    fn set_min_rate(&self, rate: u64, window: u64) -> c_int {
+        unsafe { sendq_set_min_rate(self.q, rate, window) }
+    }
+    fn free(&self) {
+        unsafe { sendq_free(self.q) };
+    }
+    fn peek(&self, room: &mut [IoVec]) -> usize {
+        unsafe { sendq_peek(self.q, room.as_mut_ptr(), room.len() as c_int) as usize }
+    }
+    fn queued_bytes(&self) -> u64 {
+        unsafe { sendq_queued_bytes(self.q) }
+    }
+    fn queued_memory(&self) -> u64 {
+        unsafe { sendq_queued_memory(self.q) }
+    }
+    fn sent_bytes(&self) -> u64 {
+        unsafe { sendq_sent_bytes(self.q) }
+    }
+    fn error(&self) -> c_int {
+        unsafe { sendq_error(self.q) }
+    }
+    fn state(&self) -> c_int {
+        unsafe { sendq_state(self.q) }
+    }
+    fn stalled_ns(&self) -> u64 {
+        unsafe { sendq_stalled_ns(self.q) }
+    }
+    fn retry_after_ns(&self) -> u64 {
+        unsafe { sendq_retry_after_ns(self.q) }
+    }
+    fn stats(&self) -> Stats {
+        let mut stats = Stats::default();
+        assert_eq!(unsafe { sendq_stats(self.q, &mut stats, size_of::<Stats>()) }, 0);
+        stats
+    }
+}
