@@ -42,6 +42,8 @@ struct FlushState<'a, S> {
     offered: usize,
     hints: Hints,
     flushed: Flushed,
+    /// The kernel may hold back what the last call has sent, because it was told that more comes.
+    is_held_back: bool,
     room: Room,
 }
 
@@ -79,6 +81,7 @@ impl<'a, S: Sink> FlushState<'a, S> {
             offered: 0,
             hints: Hints::NONE,
             flushed: Flushed::default(),
+            is_held_back: false,
             room: [const { MaybeUninit::uninit() }; MAX_IOVECS],
         }
     }
@@ -113,10 +116,17 @@ impl<'a, S: Sink> FlushState<'a, S> {
     fn make(&mut self, offer: Offer) -> Result<usize> {
         // All calls but the last carry MSG_MORE, so that the kernel sends full segments.
         let more = self.offered < self.budget;
-        match offer {
-            Offer::Memory(count) => self.sink.write(written(&self.room, count), more),
-            Offer::File(fd, offset) => self.sink.send_file(fd, offset, self.offered, more),
+        let (outcome, is_file) = match offer {
+            Offer::Memory(count) => (self.sink.write(written(&self.room, count), more), false),
+            Offer::File(fd, offset) => (self.sink.send_file(fd, offset, self.offered, more), true),
+        };
+        // A part of a file may be sent in several calls, which say that more comes, too.
+        let was_held_back = std::mem::replace(&mut self.is_held_back, more || is_file);
+        if outcome.is_err() && was_held_back {
+            // Nothing more comes now.
+            self.sink.push();
         }
+        outcome
     }
 
     /// Accounts for what the sink took of the offer. Only what ends the connection is an error.

@@ -313,9 +313,9 @@ impl Policy {
         self.any(WANTS_READ)
     }
 
-    /// There is a rate, a minimum rate or a deadline.
-    pub fn is_paced(&self) -> bool {
-        self.any(PACED)
+    /// Bytes may be sent no faster than a rate.
+    pub fn has_rate(&self) -> bool {
+        self.cold.get().is_some_and(|cold| cold.bucket.is_some())
     }
 
     /// Nanoseconds for which the sink was full, in total.

@@ -186,7 +186,7 @@ impl Queue {
     pub fn state(&self, now: impl FnOnce() -> u64) -> Hints {
         let (blocked, reads) = (self.policy.is_blocked(), self.policy.wants_read());
         let offers = self.available() > 0
-            && (!self.policy.is_paced() && !blocked
+            && (!self.policy.has_rate() && !blocked
                 || self.policy.retry_after_ns(0, self.available(), now()) == Some(0));
         Hints::HIGH.when(self.policy.is_high())
             | Hints::BLOCKED.when(blocked && !reads)

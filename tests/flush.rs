@@ -134,3 +134,14 @@ fn more_pieces_than_one_call_takes_go_in_several() {
     assert_eq!(sink.counts(), [MAX_IOVECS, MAX_IOVECS, 5]);
     assert!(sink.taken == bytes);
 }
+
+#[test]
+fn what_is_held_back_is_pushed_when_no_more_can_follow() {
+    let queue = small_blocks();
+    queue.append(&vec![7; (256 - HEADER) * (MAX_IOVECS + 1)]).unwrap();
+    let mut sink = Script::new([Answer::All, Answer::No(libc::EAGAIN)]);
+    assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::BLOCKED));
+    assert_eq!((sink.offers.len(), sink.pushes), (2, 1));
+    assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::NONE));
+    assert_eq!((sink.offers.len(), sink.pushes), (3, 1));
+}

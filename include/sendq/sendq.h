@@ -64,7 +64,8 @@
  *     sendq_flush, sendq_sendmsg   send or sendmsg; for a part of a file sendfile, or pread and send. Around
  *                                  sendfile: fcntl, unless the pool has SENDQ_SOCKETS_NONBLOCKING;
  *                                  rt_sigpending, rt_sigprocmask twice and rt_sigtimedwait, unless the pool
- *                                  has SENDQ_SIGPIPE_IGNORED
+ *                                  has SENDQ_SIGPIPE_IGNORED. If the socket refuses more after a call with
+ *                                  MSG_MORE: setsockopt (TCP_CORK)
  *     sendq_flush_with             those of the write callback; pread for files
  *     sendq_verify                 pread for files
  *     sendq_stats_json             with a descriptor: getsockopt twice, and ioctl (SIOCOUTQ)
@@ -361,8 +362,10 @@ typedef struct {
  * A release callback: sendq does not need the borrowed memory or the file any more. It is called exactly
  * once, on the thread whose call caused it, before that call returns, with no lock held. It may call any
  * function on the same queue, including sendq_free. If such a call completes further pieces, their owners
- * are released after the callback has returned, so that the stack does not grow. When two threads flush a
- * thread-safe queue in turns, either of them may release what the other has sent.
+ * are released after the callback has returned, so that the stack does not grow. But an append that copies a
+ * short piece releases its owner at once, in a callback, too, so a callback must not append short pieces to
+ * itself without end. When two threads flush a thread-safe queue in turns, either of them may release what
+ * the other has sent.
  *
  * arg, data and len are those of the append; data is NULL for a file or a notification. reason is 0 if the
  * bytes were sent or copied, -ECANCELED if the host has discarded them, or another -errno with which the
@@ -784,7 +787,8 @@ void sendq_buf_unref(sendq_buf_t *buf);
  * or max_bytes are sent (0: no limit). It never blocks and never raises SIGPIPE, whatever the socket's mode.
  * Bytes that other threads append meanwhile are left for the next call. All system calls of one flush except
  * the last carry MSG_MORE (send(2)), so that a header and the file behind it share a segment. sendfile(2)
- * has no such flag.
+ * has no such flag. If the socket takes no more after a call with MSG_MORE, the kernel is told to send what it
+ * holds back (TCP_CORK off, tcp(7)).
  *
  * If nothing is queued, fd is not used.
  *

@@ -22,7 +22,8 @@ const _: () = assert!(SENDQ_WRITE_WANT_READ == WANT_READ);
 /// or max_bytes are sent (0: no limit). It never blocks and never raises SIGPIPE, whatever the socket's mode.
 /// Bytes that other threads append meanwhile are left for the next call. All system calls of one flush except
 /// the last carry MSG_MORE (send(2)), so that a header and the file behind it share a segment. sendfile(2)
-/// has no such flag.
+/// has no such flag. If the socket takes no more after a call with MSG_MORE, the kernel is told to send what it
+/// holds back (TCP_CORK off, tcp(7)).
 ///
 /// If nothing is queued, fd is not used.
 ///

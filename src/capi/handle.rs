@@ -303,8 +303,10 @@ pub(super) unsafe fn confined<'a>(q: *mut sendq_t) -> Option<&'a mut Queue> {
 /// A release callback: sendq does not need the borrowed memory or the file any more. It is called exactly
 /// once, on the thread whose call caused it, before that call returns, with no lock held. It may call any
 /// function on the same queue, including sendq_free. If such a call completes further pieces, their owners
-/// are released after the callback has returned, so that the stack does not grow. When two threads flush a
-/// thread-safe queue in turns, either of them may release what the other has sent.
+/// are released after the callback has returned, so that the stack does not grow. But an append that copies a
+/// short piece releases its owner at once, in a callback, too, so a callback must not append short pieces to
+/// itself without end. When two threads flush a thread-safe queue in turns, either of them may release what
+/// the other has sent.
 ///
 /// arg, data and len are those of the append; data is NULL for a file or a notification. reason is 0 if the
 /// bytes were sent or copied, -ECANCELED if the host has discarded them, or another -errno with which the

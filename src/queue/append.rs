@@ -171,6 +171,9 @@ impl Queue {
             return Err(Errno::BUSY);
         }
         let (len, file_bytes) = (from.waiting(), from.policy.file_bytes());
+        if len > MAX_WAITING.saturating_sub(self.waiting()) {
+            return Err(Errno::NO_BUFFERS);
+        }
         self.admit(len - file_bytes)?;
         if len == 0 {
             return Ok(Hints::NONE);

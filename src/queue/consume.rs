@@ -118,7 +118,7 @@ impl Queue {
             return Err(Errno::BUSY);
         }
         let is_free =
-            self.waiting() == 0 && !self.flags.any(Flags::CORKED) && !self.policy.is_paced();
+            self.waiting() == 0 && !self.flags.any(Flags::CORKED) && !self.policy.has_rate();
         self.flags.set(Flags::FLUSHING, is_free);
         Ok(is_free)
     }

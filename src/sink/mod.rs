@@ -25,6 +25,9 @@ pub trait Sink {
     /// does not mean that the sink is full. Errors as for [`Sink::write`]; NO_DATA: the file is shorter.
     fn send_file(&mut self, fd: c_int, offset: u64, len: usize, more: bool) -> Result<usize>;
 
+    /// Sends what was held back because more was to come.
+    fn push(&mut self) {}
+
     /// How many system calls it has made, or how often it has called the host's function.
     fn calls(&self) -> u32;
 }

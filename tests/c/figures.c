@@ -5,6 +5,7 @@
  * The calls that sendq makes in a flush are defined here, in front of the C library's, to count
  * them. */
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/sendfile.h>
@@ -51,6 +52,13 @@ int fcntl(int fd, int command, ...) {
     va_end(arguments);
     calls++;
     return (int)syscall(SYS_fcntl, fd, command, argument);
+}
+
+/* Those around it. The test's own concern SOL_SOCKET. */
+
+int setsockopt(int fd, int level, int name, const void* value, socklen_t len) {
+    calls += level == IPPROTO_TCP;
+    return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
 }
 
 enum { KERNEL_SIGSET = 8 };

@@ -51,6 +51,13 @@ ssize_t sendfile(int out, int in, off_t* offset, size_t len) {
     return syscall(SYS_sendfile, out, in, offset, len);
 }
 
+int setsockopt(int fd, int level, int name, const void* value, socklen_t len) {
+    if (level == IPPROTO_TCP) {
+        note(OTHER, 0, 0, 0);
+    }
+    return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
+}
+
 ssize_t pread(int fd, void* out, size_t len, off_t offset) {
     note(OTHER, 0, 0, 0);
     return syscall(SYS_pread64, fd, out, len, offset);

@@ -101,7 +101,7 @@ impl Model {
             Err(errno) => return errno,
         };
         let (mut calls, mut shorts, mut hints, mut interrupts) = (0, 0, 0, 0);
-        let mut blocked = None;
+        let (mut blocked, mut is_held_back) = (None, false);
         while budget.most > 0 {
             let Some(offer) = trace.next() else {
                 assert_eq!(budget.least, 0, "nothing was in the way");
@@ -113,6 +113,10 @@ impl Model {
             let exact = budget.most == budget.least && self.rate.is_none();
             let is_train = |more| !exact || more == (offer.len < budget.most);
             assert!(offer.more.is_none_or(is_train), "{offer:?} of {}", budget.most);
+            // What was held back for more to come is pushed by a call of its own when no more can.
+            let holds_back = offer.more == Some(true) || offer.is_file();
+            let was_held_back = std::mem::replace(&mut is_held_back, holds_back);
+            calls += u64::from(offer.outcome.is_err() && was_held_back);
             let taken = match offer.outcome {
                 Err(Errno::INTERRUPTED) => {
                     interrupts += 1;
@@ -298,7 +302,7 @@ impl Model {
                 return hints as isize;
             }
         }
-        if is_single && self.waiting() == 0 && self.corked.is_none() && !self.is_paced() {
+        if is_single && self.waiting() == 0 && self.corked.is_none() && self.rate.is_none() {
             return self.write_through(trace, message, got, refuses);
         }
         let until_high = self.marks.1.saturating_sub(self.memory() as u64);

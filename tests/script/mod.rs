@@ -64,6 +64,8 @@ pub struct Script {
     pub offers: Vec<Offer>,
     /// How many iovecs were empty: those of a host may be, a queue has none.
     pub empty: usize,
+    /// How often it was told to send what it held back.
+    pub pushes: usize,
     /// It stands behind system calls, of which that for files knows no MSG_MORE.
     pub is_kernel: bool,
 }
@@ -98,6 +100,11 @@ impl Script {
             assert!(is_last || more || offer.is_interrupted(), "{offer:?} was not the last");
             assert!(!is_last || !more || !is_whole, "{offer:?} was the last");
         }
+        let pairs = offers.iter().zip(offers.iter().skip(1));
+        let is_stuck = pairs
+            .filter(|(before, after)| before.more == Some(true) && after.outcome.is_err())
+            .any(|(before, _)| before.outcome.is_ok());
+        assert!(!is_stuck || self.pushes > 0 || self.is_kernel, "nobody pushed");
         assert_eq!(self.empty, 0);
     }
 }
@@ -136,8 +143,12 @@ impl Sink for Script {
         outcome
     }
 
+    fn push(&mut self) {
+        self.pushes += 1;
+    }
+
     fn calls(&self) -> u32 {
-        self.offers.len() as u32
+        (self.offers.len() + self.pushes) as u32
     }
 }
 
