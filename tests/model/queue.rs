@@ -270,10 +270,16 @@ impl Model {
         self.send(bytes.len())
     }
 
-    /// The first bytes leave at once. What is above the quota of a window does not count for the next one.
+    /// The first bytes leave at once.
     pub fn send(&mut self, len: usize) -> c_int {
         self.counts.sent += len as u64;
         let hints = self.drop_front(len, 0);
+        self.progress_by(len);
+        hints
+    }
+
+    /// So many bytes have left. What is above the quota of a window does not count for the next one.
+    pub fn progress_by(&mut self, len: usize) {
         if len > 0 {
             self.start_clock();
             self.progress = Some(self.now);
@@ -281,7 +287,6 @@ impl Model {
             self.rate.iter_mut().for_each(|rate| rate.spend(len as u64, self.now));
             self.floor.iter_mut().for_each(|floor| floor.leave(len as u64, self.now));
         }
-        hints
     }
 
     pub fn resume(&mut self) -> c_int {

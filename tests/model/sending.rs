@@ -356,6 +356,7 @@ impl Model {
         if !is_refused && kept > 0 {
             assert!(self.append(&message[taken..taken + kept]) >= 0);
         }
+        self.progress_by(taken);
         let is_short = taken < message.len();
         let blocked = (is_short && !offer.is_interrupted()).then_some(false);
         self.end_flush(calls, u64::from(is_short), blocked);

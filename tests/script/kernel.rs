@@ -72,7 +72,6 @@ unsafe extern "C" fn sendfile(fd: c_int, file: c_int, at: *mut off_t, len: size_
     // SAFETY: as the caller says.
     let offset = unsafe { *at } as u64;
     answer(fd, |sink| match sink.send_file(file, offset, len, false) {
-        Ok(0) => Err(Errno::AGAIN),
         Err(errno) if errno == Errno::NO_DATA => Ok(0),
         outcome => outcome,
     })

@@ -134,6 +134,8 @@ impl Sink for Script {
         let answer = self.answer(len);
         let outcome = match answer {
             Ok(_) if there == 0 => Err(Errno::NO_DATA),
+            // sendfile(2) returns 0 only at the end of the file.
+            Ok(0) if self.is_kernel => Err(Errno::AGAIN),
             Ok(taken) => Ok(taken.min(there)),
             Err(errno) => Err(errno),
         };
