@@ -77,14 +77,32 @@ impl Link {
     }
 
     fn get(&self) -> Option<&Block> {
-        // SAFETY: the block belongs to this link; Block is a transparent NonNull<Header>.
-        self.0.as_ref().map(|block| unsafe { &*ptr::from_ref(block).cast() })
+        // SAFETY: this link owns the block, and is borrowed for as long as the result is.
+        unsafe { block_at(&self.0) }
     }
 
     fn get_mut(&mut self) -> Option<&mut Block> {
         // SAFETY: as for get().
-        self.0.as_mut().map(|block| unsafe { &mut *ptr::from_mut(block).cast() })
+        unsafe { block_at_mut(&mut self.0) }
     }
+}
+
+/// The block at an address.
+///
+/// # Safety
+/// It lives, and nobody changes it, for as long as `'a`.
+unsafe fn block_at(block: &Option<NonNull<Header>>) -> Option<&Block> {
+    // SAFETY: Block is a transparent NonNull<Header>; as the caller says.
+    block.as_ref().map(|block| unsafe { &*ptr::from_ref(block).cast() })
+}
+
+/// The block at an address.
+///
+/// # Safety
+/// It lives, and nobody else uses it, for as long as `'a`.
+unsafe fn block_at_mut(block: &mut Option<NonNull<Header>>) -> Option<&mut Block> {
+    // SAFETY: as for block_at().
+    block.as_mut().map(|block| unsafe { &mut *ptr::from_mut(block).cast() })
 }
 
 // SAFETY: a link owns its block, and blocks are Send.

@@ -132,15 +132,10 @@ impl<'a, S: Sink> FlushState<'a, S> {
     /// Accounts for what the sink took of the offer. Only what ends the connection is an error.
     #[inline(always)]
     fn account(&mut self, queue: &mut Queue, pool: &Pool, outcome: Result<usize>) -> Result<()> {
-        let taken = match outcome {
-            Ok(taken) => taken,
-            Err(errno) if errno.is_refusal() => 0,
-            Err(errno) => {
-                self.end(queue, pool);
-                queue.fail(pool, errno);
-                return Err(errno);
-            }
-        };
+        let taken = taken(outcome).inspect_err(|errno| {
+            self.end(queue, pool);
+            queue.fail(pool, *errno);
+        })?;
         self.hints |= queue.on_sent(pool, taken as u64);
         self.flushed.sent += taken as u64;
         self.budget -= taken;
@@ -166,6 +161,15 @@ impl<'a, S: Sink> FlushState<'a, S> {
         if queue.available() > 0 {
             self.hints |= if self.flushed.is_blocked { Hints::BLOCKED } else { Hints::MORE };
         }
+    }
+}
+
+/// How many bytes the sink has taken: none if it has refused. Any other error ends the connection.
+#[inline(always)]
+fn taken(outcome: Result<usize>) -> Result<usize> {
+    match outcome {
+        Err(errno) if errno.is_refusal() => Ok(0),
+        outcome => outcome,
     }
 }
 
@@ -229,15 +233,10 @@ fn write_through<S: Sink>(q: &impl WithLocked, sink: &mut S, iovecs: IoVecs) -> 
     let outcome = uninterrupted(|| sink.write(offer.as_slice(), false));
     let calls = sink.calls() - calls_before;
     q.with_locked(|queue, pool| {
-        let taken = match outcome {
-            Ok(taken) => taken,
-            Err(errno) if errno.is_refusal() => 0,
-            Err(errno) => {
-                queue.end_flush(pool, Flushed { calls, ..Flushed::default() });
-                queue.fail(pool, errno);
-                return Err(errno);
-            }
-        };
+        let taken = taken(outcome).inspect_err(|errno| {
+            queue.end_flush(pool, Flushed { calls, ..Flushed::default() });
+            queue.fail(pool, *errno);
+        })?;
         let sent = taken as u64;
         queue.on_write_through(sent);
         let kept = queue.append_up_to_high(pool, iovecs, taken);

@@ -9,6 +9,8 @@
 //!     handle      the handles, and the one entrance of every call on a queue
 //!     boundary    NULL, panics, lengths, structs of other versions
 //!     registry    the list of a pool's queues
+//!   stats       the statistics of a queue and of a pool, as structs and as JSON
+//!   log         how connections ended
 //!   release     releases owners after a call, and keeps a queue alive meanwhile
 //!   records     a flush in contiguous records, for TLS
 //!   verify      compares what is queued with what another path has sent
@@ -24,9 +26,9 @@
 //!           pages       where that memory comes from
 //!           slot        bytes that somebody else owns, and the owner to release
 //!           iovec       ranges of bytes
+//!         flags       bits of state
+//!         try_box     an allocation that may fail
 //!         errno       the errors of all modules
-//!   stats       the statistics of a queue and of a pool, as structs and as JSON
-//!   log         how connections ended
 //! ```
 //!
 //! An append asks one question, [`queue::Queue::room`]: how many bytes may be copied without further checks.
@@ -44,8 +46,8 @@
 //! 7. Progress is measured in bytes sent, never in queue size. An append does not read the clock.
 //! 8. appended = sent + discarded + queued, at any moment. Budgets count borrowed and shared memory, too.
 //!
-//! `unsafe` is used in `capi`, `release`, `sink`, `clock`, `block`, `pages`, `slot` and `iovec`, and nowhere
-//! else.
+//! `unsafe` is used in `capi`, `release`, `sink`, `clock`, `block`, `pages`, `slot`, `iovec` and
+//! `try_box`, and nowhere else.
 
 #![deny(unsafe_code)]
 
@@ -54,6 +56,7 @@ pub mod capi;
 pub mod clock;
 pub mod counters;
 pub mod errno;
+pub mod flags;
 pub mod flush;
 pub mod iovec;
 pub mod log;
@@ -67,4 +70,5 @@ pub mod sink;
 pub mod slot;
 pub mod stats;
 pub mod stream;
+pub mod try_box;
 pub mod verify;

@@ -11,7 +11,9 @@ pub mod min_rate;
 pub mod token_bucket;
 
 use crate::errno::{Errno, Result};
-use cold::{Cold, ColdBox};
+use crate::flags::Flags;
+use crate::try_box::try_box;
+use cold::Cold;
 use min_rate::MinRate;
 use token_bucket::TokenBucket;
 
@@ -63,8 +65,9 @@ impl std::ops::BitOrAssign for Hints {
     }
 }
 
-/// No cap: half the range, so that the sum of two counts cannot overflow.
-const UNBOUNDED: u64 = i64::MAX as u64;
+/// The most bytes that may be queued: half the range, so that the sum of two counts cannot overflow. As a
+/// watermark it means no cap.
+pub const UNBOUNDED: u64 = i64::MAX as u64;
 
 /// The default of the high watermark.
 pub const HIGH_BYTES: u64 = 1024 * 1024;
@@ -107,8 +110,8 @@ pub struct Policy {
     /// Nanoseconds for which the sink was full, in total. While it is full, the time when that began is
     /// subtracted.
     blocked_ns: u64,
-    cold: ColdBox,
-    flags: u8,
+    cold: Option<Box<Cold>>,
+    flags: Flags,
 }
 
 /// The high watermark was reached, and the low one not since.
@@ -119,27 +122,17 @@ const BLOCKED: u8 = 2;
 const WANTS_READ: u8 = 4;
 /// There is a rate, a minimum rate or a deadline.
 const PACED: u8 = 8;
-/// The cold fields are allocated.
-const COLD: u8 = 16;
 /// The stall clock runs: since the first queued byte became available, some were sent, a flush was begun, or
 /// the host asked how long the queue has stalled.
-const STARTED: u8 = 32;
+const STARTED: u8 = 16;
 
 impl Policy {
     /// The policy of an empty queue. NO_MEMORY.
     pub fn new(marks: Watermarks) -> Result<Policy> {
         let mut policy =
-            Policy { high: 0, max: 0, progress: 0, blocked_ns: 0, cold: ColdBox::NONE, flags: 0 };
+            Policy { high: 0, max: 0, progress: 0, blocked_ns: 0, cold: None, flags: Flags::NONE };
         policy.set_watermarks(marks, 0)?;
         Ok(policy)
-    }
-
-    fn any(&self, flags: u8) -> bool {
-        self.flags & flags != 0
-    }
-
-    fn set(&mut self, flag: u8, on: bool) {
-        self.flags = if on { self.flags | flag } else { self.flags & !flag };
     }
 
     /// Whether `len` more bytes of memory are within the cap, with `waiting` bytes queued.
@@ -167,36 +160,36 @@ impl Policy {
         }
         let is_high = waiting >= self.high;
         if is_high {
-            self.set(HIGH, true);
+            self.flags.set(HIGH, true);
         }
         Hints::WAKE.when(first) | Hints::HIGH.when(is_high)
     }
 
     /// Bytes became available where none were: the stall clock starts anew, at the next flush or question.
     pub fn on_available(&mut self) {
-        self.set(STARTED, false);
+        self.flags.set(STARTED, false);
     }
 
     /// Bytes were consumed, so that `waiting` bytes are queued. RESUME when that ends HIGH.
     pub fn on_consume(&mut self, waiting: u64) -> Hints {
-        if self.any(HIGH) { self.resume(waiting) } else { Hints::NONE }
+        if self.flags.any(HIGH) { self.resume(waiting) } else { Hints::NONE }
     }
 
     /// Ends HIGH if `waiting` is at or below the low watermark. RESUME then.
     #[inline(never)]
     fn resume(&mut self, waiting: u64) -> Hints {
-        let low = self.cold.get().and_then(|cold| cold.low);
+        let low = self.cold().and_then(|cold| cold.low);
         let low = low.unwrap_or((self.high - self.file_bytes()) / 2);
-        let resumes = self.any(HIGH) && waiting <= low + self.file_bytes();
+        let resumes = self.flags.any(HIGH) && waiting <= low + self.file_bytes();
         if resumes {
-            self.set(HIGH, false);
+            self.flags.set(HIGH, false);
         }
         Hints::RESUME.when(resumes)
     }
 
     /// `bytes` of a file were appended. The cold fields are allocated ([`Policy::make_cold`]).
     pub fn on_file(&mut self, bytes: u64) {
-        if let Some(cold) = self.cold.get_mut() {
+        if let Some(cold) = self.cold_mut() {
             cold.file_bytes += bytes;
             (self.high, self.max) = (self.high + bytes, self.max + bytes);
         }
@@ -204,7 +197,7 @@ impl Policy {
 
     /// `bytes` of files were consumed.
     pub fn on_file_removed(&mut self, bytes: u64) {
-        if let Some(cold) = self.cold.get_mut() {
+        if let Some(cold) = self.cold_mut() {
             cold.file_bytes -= bytes;
             (self.high, self.max) = (self.high - bytes, self.max - bytes);
         }
@@ -212,8 +205,8 @@ impl Policy {
 
     /// All bytes were moved to another queue. HIGH and BLOCKED were about them.
     pub fn on_splice(&mut self, now: impl FnOnce() -> u64) {
-        self.set(HIGH, false);
-        if self.any(BLOCKED) {
+        self.flags.set(HIGH, false);
+        if self.flags.any(BLOCKED) {
             self.unblock(now());
         }
     }
@@ -225,7 +218,7 @@ impl Policy {
         self.start_stall_clock(now, sent - len);
         self.progress = now;
         self.unblock(now);
-        if let Some(cold) = self.cold.get_mut() {
+        if let Some(cold) = self.cold_mut() {
             cold.bucket.iter_mut().for_each(|bucket| bucket.spend(len, now));
             cold.min_rate.iter_mut().for_each(|min_rate| min_rate.on_sent(now, sent, len));
         }
@@ -233,39 +226,39 @@ impl Policy {
 
     /// Whether the time of the last sent byte matters, too.
     pub fn needs_time(&self) -> bool {
-        self.any(BLOCKED | PACED)
+        self.flags.any(BLOCKED | PACED)
     }
 
     /// Starts the stall clock, if it does not run yet.
     pub fn start_stall_clock(&mut self, now: u64, sent: u64) {
-        if !self.any(STARTED) {
-            self.set(STARTED, true);
+        if !self.flags.any(STARTED) {
+            self.flags.set(STARTED, true);
             self.progress = now;
-            let min_rate = self.cold.get_mut().and_then(|cold| cold.min_rate.as_mut());
+            let min_rate = self.cold_mut().and_then(|cold| cold.min_rate.as_mut());
             min_rate.into_iter().for_each(|min_rate| min_rate.start(now, sent));
         }
     }
 
     /// The sink is full, and bytes remain. Returns whether it was not full before.
     pub fn on_blocked(&mut self, wants_read: bool, now: u64) -> bool {
-        let is_new = !self.any(BLOCKED);
+        let is_new = !self.flags.any(BLOCKED);
         if is_new {
             self.blocked_ns = self.blocked_ns.wrapping_sub(now);
         }
-        self.set(BLOCKED, true);
-        self.set(WANTS_READ, wants_read);
+        self.flags.set(BLOCKED, true);
+        self.flags.set(WANTS_READ, wants_read);
         is_new
     }
 
     /// The sink is no longer full, or that does not matter any more.
     pub fn unblock(&mut self, now: u64) {
         self.blocked_ns = self.blocked_ns(now);
-        self.set(BLOCKED | WANTS_READ, false);
+        self.flags.set(BLOCKED | WANTS_READ, false);
     }
 
     /// How many of `available` bytes a flush may send. `sent` is the number of bytes sent in total.
     pub fn budget(&mut self, available: u64, sent: u64, now: impl FnOnce() -> u64) -> u64 {
-        if self.any(PACED) && available > 0 {
+        if self.flags.any(PACED) && available > 0 {
             self.allowance(available, sent, now())
         } else {
             available
@@ -275,27 +268,27 @@ impl Policy {
     #[inline(never)]
     fn allowance(&mut self, available: u64, sent: u64, now: u64) -> u64 {
         self.start_stall_clock(now, sent);
-        let bucket = self.cold.get_mut().and_then(|cold| cold.bucket.as_mut());
+        let bucket = self.cold_mut().and_then(|cold| cold.bucket.as_mut());
         bucket.map_or(available, |bucket| bucket.allows(now).min(available))
     }
 
     /// Whether the deadline has passed.
     pub fn check_deadline(&self, now: impl FnOnce() -> u64) -> bool {
-        self.any(PACED) && self.deadline().is_some_and(|deadline| deadline <= now())
+        self.flags.any(PACED) && self.deadline().is_some_and(|deadline| deadline <= now())
     }
 
     fn deadline(&self) -> Option<u64> {
-        self.cold.get().and_then(|cold| cold.deadline)
+        self.cold().and_then(|cold| cold.deadline)
     }
 
     /// When bytes were last sent and others stayed, or when the stall clock was started. 0: it does not run.
     pub fn progress(&self) -> u64 {
-        if self.any(STARTED) { self.progress } else { 0 }
+        if self.flags.any(STARTED) { self.progress } else { 0 }
     }
 
     /// The high watermark was reached, and the low one not since.
     pub fn is_high(&self) -> bool {
-        self.any(HIGH)
+        self.flags.any(HIGH)
     }
 
     /// How many bytes of memory may be appended before the high watermark, with `waiting` bytes queued.
@@ -305,28 +298,28 @@ impl Policy {
 
     /// The sink was full when it was last offered bytes, and nothing was consumed since.
     pub fn is_blocked(&self) -> bool {
-        self.any(BLOCKED)
+        self.flags.any(BLOCKED)
     }
 
     /// The sink continues once its connection is readable.
     pub fn wants_read(&self) -> bool {
-        self.any(WANTS_READ)
+        self.flags.any(WANTS_READ)
     }
 
     /// Bytes may be sent no faster than a rate.
     pub fn has_rate(&self) -> bool {
-        self.cold.get().is_some_and(|cold| cold.bucket.is_some())
+        self.cold().is_some_and(|cold| cold.bucket.is_some())
     }
 
     /// Nanoseconds for which the sink was full, in total.
     pub fn blocked_ns(&self, now: u64) -> u64 {
-        if self.any(BLOCKED) { self.blocked_ns.wrapping_add(now) } else { self.blocked_ns }
+        if self.flags.any(BLOCKED) { self.blocked_ns.wrapping_add(now) } else { self.blocked_ns }
     }
 
     /// Nanoseconds without progress, or, below a minimum rate, for which the connection was too slow.
     pub fn stalled_ns(&mut self, now: u64, sent: u64) -> u64 {
         self.start_stall_clock(now, sent);
-        let min_rate = self.cold.get().and_then(|cold| cold.min_rate);
+        let min_rate = self.cold().and_then(|cold| cold.min_rate);
         let slow = min_rate.and_then(|min_rate| min_rate.slow_for(now, sent));
         slow.unwrap_or(0).max(now.saturating_sub(self.progress))
     }
@@ -335,10 +328,10 @@ impl Policy {
     /// queued and `available` of them not corked. None: only the sink can help.
     pub fn retry_after_ns(&self, waiting: u64, available: u64, now: u64) -> Option<u64> {
         let deadline = self.deadline().filter(|_| waiting > 0);
-        let rate = if available == 0 || self.any(BLOCKED) {
+        let rate = if available == 0 || self.flags.any(BLOCKED) {
             None
         } else {
-            let bucket = self.cold.get().and_then(|cold| cold.bucket);
+            let bucket = self.cold().and_then(|cold| cold.bucket);
             Some(bucket.map_or(0, |bucket| bucket.wait(available, now)))
         };
         let left = deadline.map(|deadline| deadline.saturating_sub(now));
@@ -353,7 +346,7 @@ impl Policy {
     pub fn set_watermarks(&mut self, marks: Watermarks, waiting: u64) -> Result<Hints> {
         if marks.low != marks.high / 2 {
             self.make_cold()?.low = Some(marks.low);
-        } else if let Some(cold) = self.cold.get_mut() {
+        } else if let Some(cold) = self.cold_mut() {
             cold.low = None;
         }
         (self.high, self.max) = (marks.high + self.file_bytes(), marks.max + self.file_bytes());
@@ -362,7 +355,7 @@ impl Policy {
         }
         // With low equal to high, both hints would apply. HIGH wins, because a producer that pauses after
         // RESUME would not hear of another RESUME.
-        self.set(HIGH, true);
+        self.flags.set(HIGH, true);
         Ok(Hints::HIGH)
     }
 
@@ -401,35 +394,38 @@ impl Policy {
     }
 
     fn update_paced(&mut self) {
-        let is_paced = self.cold.get().is_some_and(|cold| {
+        let is_paced = self.cold().is_some_and(|cold| {
             cold.bucket.is_some() || cold.min_rate.is_some() || cold.deadline.is_some()
         });
-        self.set(PACED, is_paced);
+        self.flags.set(PACED, is_paced);
     }
 
     /// Bytes queued in files.
     pub fn file_bytes(&self) -> u64 {
-        self.cold.get().map_or(0, |cold| cold.file_bytes)
+        self.cold().map_or(0, |cold| cold.file_bytes)
     }
 
-    /// No flag of the policy is set, so that sent bytes need no further accounting.
+    /// Sent bytes need no further accounting.
     pub fn is_plain(&self) -> bool {
-        !self.any(HIGH | BLOCKED | PACED | COLD)
+        self.cold.is_none() && !self.flags.any(HIGH | BLOCKED | PACED)
     }
 
     /// The cold fields, if they are allocated.
     pub fn cold(&self) -> Option<&Cold> {
-        self.cold.get()
+        self.cold.as_deref()
     }
 
     /// The cold fields, if they are allocated.
     pub fn cold_mut(&mut self) -> Option<&mut Cold> {
-        self.cold.get_mut()
+        self.cold.as_deref_mut()
     }
 
     /// The cold fields, allocated now if they were not. NO_MEMORY.
     pub fn make_cold(&mut self) -> Result<&mut Cold> {
-        self.set(COLD, true);
-        self.cold.make()
+        let cold = match self.cold.take() {
+            Some(cold) => cold,
+            None => try_box(Cold::default())?,
+        };
+        Ok(self.cold.insert(cold))
     }
 }

@@ -69,6 +69,11 @@ pub struct Pool {
     clock: Clock,
 }
 
+/// What a block that holds `bytes` takes from the system. NO_MEMORY: no block is so large.
+fn footprint(bytes: usize) -> Result<usize> {
+    bytes.checked_add(HEADER).and_then(Block::rounded).ok_or(Errno::NO_MEMORY)
+}
+
 /// What a pool holds, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
@@ -190,8 +195,7 @@ impl Pool {
             // Outside the lock: freeing may be a system call.
             Err(stale) => drop(stale),
         }
-        let footprint = bytes.checked_add(HEADER).and_then(Block::rounded);
-        self.allocate(footprint.ok_or(Errno::NO_MEMORY)?)
+        self.allocate(footprint(bytes)?)
     }
 
     /// [`Pool::take_contiguous`] for a record that a sink has to be offered. The budget does not refuse it:
@@ -211,12 +215,10 @@ impl Pool {
     /// A block for `bytes`, beyond the budget. It is not of the usual size: blocks of that size are cached
     /// when they are returned, so that the budget would stay exceeded.
     fn take_beyond(&self, bytes: usize) -> Result<Block> {
-        let footprint = bytes.checked_add(HEADER).and_then(Block::rounded);
-        let footprint = match footprint.ok_or(Errno::NO_MEMORY)? {
-            usual if usual == self.limits.chunk_bytes => Block::rounded(usual + 1),
-            odd => Some(odd),
+        let footprint = match footprint(bytes)? {
+            usual if usual == self.limits.chunk_bytes => footprint(usual)?,
+            odd => odd,
         };
-        let footprint = footprint.ok_or(Errno::NO_MEMORY)?;
         let block = Block::allocate(footprint).ok_or(Errno::NO_MEMORY)?;
         self.state.with_locked(|state| {
             state.allocate_beyond(footprint, self.shared.load(Ordering::Relaxed));

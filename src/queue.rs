@@ -12,6 +12,7 @@ mod end;
 use crate::block::MemoryUsage;
 use crate::counters::Counters;
 use crate::errno::{Errno, Result};
+use crate::flags::Flags;
 use crate::policy::{Hints, Policy, Watermarks};
 use crate::pool::Pool;
 use crate::slot::Slot;
@@ -37,34 +38,20 @@ pub struct Queue {
     flags: Flags,
 }
 
-/// The state of a queue, as bits.
-#[derive(Clone, Copy)]
-struct Flags(u8);
-
-impl Flags {
-    /// No more appends.
-    const CLOSED: u8 = 1;
-    /// Memory is reserved: no appends until the commit.
-    const RESERVED: u8 = 2;
-    /// Between begin_flush and end_flush: the bytes at the front may be in the kernel's hands.
-    const FLUSHING: u8 = 4;
-    /// The failure of the connection was reported.
-    const REPORTED: u8 = 8;
-    /// The end of the connection has to be reported.
-    const REPORT: u8 = 16;
-    /// Slots were completed since the last [`Queue::take_deferred`].
-    const RELEASE: u8 = 32;
-    /// What is appended is held back.
-    const CORKED: u8 = 64;
-
-    fn any(self, flags: u8) -> bool {
-        self.0 & flags != 0
-    }
-
-    fn set(&mut self, flags: u8, on: bool) {
-        self.0 = if on { self.0 | flags } else { self.0 & !flags };
-    }
-}
+/// No more appends.
+const CLOSED: u8 = 1;
+/// Memory is reserved: no appends until the commit.
+const RESERVED: u8 = 2;
+/// Between begin_flush and end_flush: the bytes at the front may be in the kernel's hands.
+const FLUSHING: u8 = 4;
+/// The failure of the connection was reported.
+const REPORTED: u8 = 8;
+/// The end of the connection has to be reported.
+const REPORT: u8 = 16;
+/// Slots were completed since the last [`Queue::take_deferred`].
+const RELEASE: u8 = 32;
+/// What is appended is held back.
+const CORKED: u8 = 64;
 
 /// How a connection ended, for the log.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +77,7 @@ impl Deferred {
 
     /// There is an end to report.
     pub fn has_report(self) -> bool {
-        self.0 & Flags::REPORT != 0
+        self.0 & REPORT != 0
     }
 }
 
@@ -129,7 +116,7 @@ impl Queue {
             slots: 0,
             unreleased: 0,
             failure: 0,
-            flags: Flags(0),
+            flags: Flags::NONE,
         })
     }
 
@@ -192,8 +179,8 @@ impl Queue {
             | Hints::BLOCKED.when(blocked && !reads)
             | Hints::WANT_READ.when(reads)
             | Hints::MORE.when(offers)
-            | Hints::CORKED.when(self.flags.any(Flags::CORKED))
-            | Hints::CLOSED.when(self.flags.any(Flags::CLOSED))
+            | Hints::CORKED.when(self.flags.any(CORKED))
+            | Hints::CLOSED.when(self.flags.any(CLOSED))
     }
 
     /// What ended the connection, if anything did.
@@ -214,16 +201,16 @@ impl Queue {
     /// Computes [`Queue::room`] anew. Needed after any change but [`Queue::write`].
     pub fn update_room(&mut self) {
         let waiting = self.waiting();
-        let in_the_way = Flags::CLOSED | Flags::RESERVED | Flags::CORKED;
+        let in_the_way = CLOSED | RESERVED | CORKED;
         let is_open = waiting > 0 && !self.flags.any(in_the_way);
         self.stream.set_room(if is_open { self.policy.room(waiting) } else { 0 });
     }
 
     /// Returns the deferred work of all calls since the last one of this.
     pub fn take_deferred(&mut self) -> Deferred {
-        let deferred = self.flags.0 & (Flags::RELEASE | Flags::REPORT);
+        let deferred = self.flags.of(RELEASE | REPORT);
         if deferred != 0 {
-            self.flags.set(Flags::RELEASE, false);
+            self.flags.set(RELEASE, false);
         }
         Deferred(deferred)
     }
@@ -231,7 +218,7 @@ impl Queue {
     /// The error of an append to a closed or failed queue.
     #[inline(never)]
     fn refusal(&self) -> Option<Errno> {
-        if !self.flags.any(Flags::CLOSED) {
+        if !self.flags.any(CLOSED) {
             return None;
         }
         Some(self.failure().unwrap_or(Errno::PIPE))
@@ -239,7 +226,7 @@ impl Queue {
 
     /// Whether `len` more bytes of memory may be appended. Errors as for [`Queue::append`].
     pub(crate) fn admit(&self, len: u64) -> Result<()> {
-        if self.flags.any(Flags::CLOSED | Flags::RESERVED) {
+        if self.flags.any(CLOSED | RESERVED) {
             return Err(self.refusal().unwrap_or(Errno::BUSY));
         }
         if self.policy.admits(self.waiting(), len) { Ok(()) } else { Err(Errno::NO_BUFFERS) }
@@ -248,7 +235,7 @@ impl Queue {
     /// Accounts for `len` appended bytes. WAKE: they are the first available ones. HIGH: at or over the high
     /// watermark.
     fn on_append(&mut self, len: u64) -> Hints {
-        let is_corked = self.flags.any(Flags::CORKED);
+        let is_corked = self.flags.any(CORKED);
         if is_corked {
             self.stream.on_held(len);
         }

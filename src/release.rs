@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::flags::Flags;
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::slot::Slot;
@@ -18,7 +19,7 @@ pub struct Lifetime {
     /// How many calls that call back into the host are in progress, not counting the one that is RELEASING.
     calls: u8,
     /// FREED, RELEASING.
-    flags: u8,
+    flags: Flags,
 }
 
 /// The host has freed the queue: the last of these calls destroys it.
@@ -28,18 +29,18 @@ const RELEASING: u8 = 2;
 
 impl Lifetime {
     /// No call is in progress.
-    pub const NEW: Lifetime = Lifetime { calls: 0, flags: 0 };
+    pub const NEW: Lifetime = Lifetime { calls: 0, flags: Flags::NONE };
 
-    /// Returns whether the flag was set before.
-    fn set(&mut self, flag: u8, on: bool) -> bool {
-        let was = self.flags & flag != 0;
-        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    /// Sets `flag`. Returns whether it was set before.
+    fn set(&mut self, flag: u8) -> bool {
+        let was = self.flags.any(flag);
+        self.flags.set(flag, true);
         was
     }
 
     /// The host frees the queue. false: it has freed it before.
     pub fn free(&mut self) -> bool {
-        !self.set(FREED, true)
+        !self.set(FREED)
     }
 
     /// A call that calls back begins. false: too many are nested to count this one, and the outer ones keep
@@ -58,7 +59,7 @@ impl Lifetime {
 
     /// The queue was freed, and no call is in progress.
     fn is_over(&self) -> bool {
-        self.calls == 0 && self.flags == FREED
+        self.calls == 0 && self.flags.of(FREED | RELEASING) == FREED
     }
 }
 
@@ -150,20 +151,16 @@ impl Visit {
             return Step::Release(slot);
         }
         if self.leads {
-            lifetime.set(RELEASING, false);
+            lifetime.flags.set(RELEASING, false);
         }
-        lifetime.calls -= u8::from(self.is_counted);
-        if (self.leads || self.is_counted) && lifetime.is_over() {
-            Step::Destroy
-        } else {
-            Step::Over
-        }
+        let is_last = lifetime.leave(self.is_counted) || self.leads && lifetime.is_over();
+        if is_last { Step::Destroy } else { Step::Over }
     }
 
     /// Returns whether this call has anything to do.
     fn begin(&mut self, lifetime: &mut Lifetime) -> bool {
         self.has_begun = true;
-        self.leads = !lifetime.set(RELEASING, true);
+        self.leads = !lifetime.set(RELEASING);
         if self.leads {
             return true;
         }

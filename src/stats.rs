@@ -1,6 +1,7 @@
 //! The statistics of a queue and of a pool as C structs, and those of a queue as JSON.
 
 use crate::block::MemoryUsage;
+use crate::pool::{NO_LIMIT, Pool};
 use crate::queue::Queue;
 use crate::sink::socket_info::SocketInfo;
 use std::fmt::{self, Write};
@@ -72,6 +73,28 @@ pub struct PoolStats {
     pub shared: u64,
     /// The highest sum of used, free, pinned and shared.
     pub peak: u64,
+}
+
+impl PoolStats {
+    /// The statistics of `pool`, without its queues.
+    pub fn of(pool: &Pool) -> PoolStats {
+        let usage = pool.usage();
+        PoolStats {
+            max: if usage.max == NO_LIMIT { 0 } else { usage.max as u64 },
+            used: usage.used as u64,
+            free: usage.free as u64,
+            pinned: usage.pinned as u64,
+            shared: usage.shared as u64,
+            peak: usage.peak as u64,
+            ..PoolStats::default()
+        }
+    }
+
+    /// Adds what is queued in one of its queues.
+    pub fn add(&mut self, queue: &Queue) {
+        self.waiting += queue.waiting();
+        self.blocked += u64::from(queue.policy().is_blocked());
+    }
 }
 
 impl Stats {

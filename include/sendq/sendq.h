@@ -891,7 +891,7 @@ uint64_t sendq_stalled_ns(const sendq_t *q);
  * Returns the current state as hints, for a host that has lost track of them: SENDQ_HIGH (the producer
  * should be paused), SENDQ_BLOCKED or SENDQ_WANT_READ (what the next flush waits for), SENDQ_MORE (a flush
  * would offer bytes now), SENDQ_CORKED, SENDQ_CLOSED (also after a failure: see sendq_error). 0: none of
- * these. O(1); reads the clock if there is a rate.
+ * these. O(1); may read the clock.
  *
  * -EINVAL: q is NULL.
  */

@@ -5,7 +5,7 @@
 //!   Stack   top -> block -> block                    what a pool caches, or an append has taken in advance
 //! ```
 
-use super::{Block, Consumed, Cursor, Header, Link, MemoryUsage, SLOT};
+use super::{Block, Consumed, Cursor, Header, Link, MemoryUsage, SLOT, block_at, block_at_mut};
 use crate::iovec::{Extent, IoVec};
 use crate::slot::Slot;
 use libc::c_int;
@@ -358,24 +358,6 @@ impl Chain {
         }
         usage
     }
-}
-
-/// The block at an address.
-///
-/// # Safety
-/// It lives, and nobody changes it, for as long as `'a`.
-unsafe fn block_at(block: &Option<NonNull<Header>>) -> Option<&Block> {
-    // SAFETY: Block is a transparent NonNull<Header>; as the caller says.
-    block.as_ref().map(|block| unsafe { &*ptr::from_ref(block).cast() })
-}
-
-/// The block at an address.
-///
-/// # Safety
-/// It lives, and nobody else uses it, for as long as `'a`.
-unsafe fn block_at_mut(block: &mut Option<NonNull<Header>>) -> Option<&mut Block> {
-    // SAFETY: as for block_at().
-    block.as_mut().map(|block| unsafe { &mut *ptr::from_mut(block).cast() })
 }
 
 impl Default for Chain {

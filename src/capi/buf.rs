@@ -1,10 +1,11 @@
 //! `sendq_buf_t`.
 
-use super::boundary::{guard, guard_callback, slice, try_box};
+use super::boundary::{guard, guard_callback, slice};
 use super::handle::{sendq_pool_t, sendq_release_fn};
 use crate::errno::{Errno, Result};
 use crate::policy::Hints;
 use crate::slot::{Owner, Slot};
+use crate::try_box::try_box;
 use libc::c_int;
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};

@@ -1,6 +1,6 @@
 //! `sendq_pool_t`.
 
-use super::boundary::{Config, fill, guard, guard_callback, read_config, try_box};
+use super::boundary::{Config, fill, guard, guard_callback, read_config};
 use super::buf::sendq_buf_t;
 use super::handle::{sendq_now_fn, sendq_pool_t, sendq_t};
 use crate::block::{HEADER, MAX_CAPACITY};
@@ -10,6 +10,7 @@ use crate::policy::Hints;
 use crate::pool::{BLOCK_BYTES, CACHE_BYTES, Limits, MIN_BLOCK_BYTES, NO_LIMIT, Pool};
 use crate::sink::socket::Promises;
 use crate::stats::PoolStats;
+use crate::try_box::try_box;
 use libc::c_int;
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
@@ -142,22 +143,9 @@ pub unsafe extern "C" fn sendq_pool_stats(
     let ask = || {
         // SAFETY: NULL or alive.
         let pool = unsafe { pool.as_ref() }.ok_or(Errno::INVALID)?;
-        let usage = pool.pool().usage();
-        let mut stats = PoolStats {
-            max: if usage.max == NO_LIMIT { 0 } else { usage.max as u64 },
-            used: usage.used as u64,
-            free: usage.free as u64,
-            pinned: usage.pinned as u64,
-            shared: usage.shared as u64,
-            peak: usage.peak as u64,
-            ..PoolStats::default()
-        };
-        stats.queues = pool.queues().each(|queue| {
-            queue.inspect(|queue, _| {
-                stats.waiting += queue.waiting();
-                stats.blocked += u64::from(queue.policy().is_blocked());
-            });
-        }) as u64;
+        let mut stats = PoolStats::of(pool.pool());
+        stats.queues =
+            pool.queues().each(|queue| queue.inspect(|queue, _| stats.add(queue))) as u64;
         // SAFETY: the caller's memory of that size.
         unsafe { fill(out, out_size, &stats) }
     };

@@ -1,11 +1,12 @@
 //! `sendq_t`: making and ending a queue.
 
-use super::boundary::{Config, guard, read_config, try_box};
+use super::boundary::{Config, guard, read_config};
 use super::handle::{self, enter, enter_timed, sendq_pool_t, sendq_t};
 use super::pool::SENDQ_THREADSAFE;
 use crate::errno::Errno;
 use crate::policy::{Hints, Watermarks};
 use crate::queue::Queue;
+use crate::try_box::try_box;
 use libc::c_int;
 use std::ffi::c_void;
 use std::ptr::null_mut;

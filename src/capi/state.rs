@@ -51,7 +51,7 @@ pub unsafe extern "C" fn sendq_stalled_ns(q: *const sendq_t) -> u64 {
 /// Returns the current state as hints, for a host that has lost track of them: SENDQ_HIGH (the producer
 /// should be paused), SENDQ_BLOCKED or SENDQ_WANT_READ (what the next flush waits for), SENDQ_MORE (a flush
 /// would offer bytes now), SENDQ_CORKED, SENDQ_CLOSED (also after a failure: see sendq_error). 0: none of
-/// these. O(1); reads the clock if there is a rate.
+/// these. O(1); may read the clock.
 ///
 /// -EINVAL: q is NULL.
 #[unsafe(no_mangle)]

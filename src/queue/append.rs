@@ -1,15 +1,12 @@
 //! Appends: copied, borrowed or reserved bytes, or all of another queue.
 
-use super::{Flags, Queue};
+use super::{CORKED, FLUSHING, Queue, RESERVED};
 use crate::block::SLOT;
 use crate::errno::{Errno, Result};
 use crate::iovec::IoVecs;
-use crate::policy::Hints;
+use crate::policy::{Hints, UNBOUNDED};
 use crate::pool::Pool;
 use crate::slot::{Kind, Slot};
-
-/// The most bytes that may be queued in files, so that the sum of two such numbers cannot overflow.
-const MAX_WAITING: u64 = i64::MAX as u64;
 
 /// How many slots that refer to no memory (files, notifications) are admitted before their own size is held
 /// against `max`.
@@ -110,11 +107,16 @@ impl Queue {
     #[cold]
     pub(super) fn admit_slot(&mut self, slot: &Slot) -> Result<()> {
         let bytes = u64::from(self.slots) * SLOT as u64;
-        let is_countable = slot.len() <= MAX_WAITING.saturating_sub(self.waiting());
-        if !is_countable || self.slots >= FREE_SLOTS && !self.policy.fits_cap(bytes) {
+        let exceeds_cap = self.slots >= FREE_SLOTS && !self.policy.fits_cap(bytes);
+        if exceeds_cap || !self.can_count(slot.len()) {
             return Err(Errno::NO_BUFFERS);
         }
         if slot.kind() == Kind::File { self.policy.make_cold().map(drop) } else { Ok(()) }
+    }
+
+    /// Whether `len` more bytes can be counted. Without files, the cap sees to that.
+    fn can_count(&self, len: u64) -> bool {
+        len <= UNBOUNDED.saturating_sub(self.waiting())
     }
 
     /// Completes the notifications that no byte precedes.
@@ -132,7 +134,7 @@ impl Queue {
             Some(memory) if len > 0 => memory,
             _ => self.stream.reserve_block(pool.take_contiguous(len)?),
         };
-        self.flags.set(Flags::RESERVED, true);
+        self.flags.set(RESERVED, true);
         self.reserved = reserved;
         Ok(memory)
     }
@@ -143,11 +145,11 @@ impl Queue {
     /// returns its error, and the reservation ends.
     pub fn commit(&mut self, pool: &Pool, used: usize) -> Result<Hints> {
         let refusal = self.refusal();
-        let is_reserved = self.flags.any(Flags::RESERVED);
+        let is_reserved = self.flags.any(RESERVED);
         if refusal.is_none() && (!is_reserved || used > self.reserved as usize) {
             return Err(Errno::INVALID);
         }
-        self.flags.set(Flags::RESERVED, false);
+        self.flags.set(RESERVED, false);
         let used = if refusal.is_none() { used } else { 0 };
         if let Some(block) = self.stream.commit(used) {
             pool.give(block);
@@ -166,12 +168,12 @@ impl Queue {
         if let Some(errno) = from.failure() {
             return Err(errno);
         }
-        let is_busy = from.flags.any(Flags::FLUSHING | Flags::RESERVED | Flags::CORKED);
+        let is_busy = from.flags.any(FLUSHING | RESERVED | CORKED);
         if is_busy || from.unreleased > 0 {
             return Err(Errno::BUSY);
         }
         let (len, file_bytes) = (from.waiting(), from.policy.file_bytes());
-        if len > MAX_WAITING.saturating_sub(self.waiting()) {
+        if !self.can_count(len) {
             return Err(Errno::NO_BUFFERS);
         }
         self.admit(len - file_bytes)?;

@@ -1,6 +1,6 @@
 //! How bytes are shown, consumed, and their owners taken for release.
 
-use super::{Flags, Flushed, Queue};
+use super::{CLOSED, CORKED, FLUSHING, Flushed, Queue, RELEASE, RESERVED};
 use crate::block::Consumed;
 use crate::errno::{Errno, Result};
 use crate::iovec::Extent;
@@ -46,12 +46,12 @@ impl Queue {
     #[inline(always)]
     pub(super) fn admit_flush(&self) -> Result<()> {
         // A failed queue is always CLOSED, so one test covers the usual case.
-        if !self.flags.any(Flags::FLUSHING | Flags::CLOSED) {
+        if !self.flags.any(FLUSHING | CLOSED) {
             return Ok(());
         }
         match self.failure() {
             Some(errno) => Err(errno),
-            None if self.flags.any(Flags::FLUSHING) => Err(Errno::BUSY),
+            None if self.flags.any(FLUSHING) => Err(Errno::BUSY),
             None => Ok(()),
         }
     }
@@ -63,19 +63,19 @@ impl Queue {
     pub fn begin_flush(&mut self, pool: &Pool) -> Result<u64> {
         self.admit_flush()?;
         self.check_deadline(pool)?;
-        self.flags.set(Flags::FLUSHING, true);
+        self.flags.set(FLUSHING, true);
         Ok(self.policy.budget(self.available(), self.sent(), || pool.now()))
     }
 
     /// A flush is in progress.
     pub fn is_flushing(&self) -> bool {
-        self.flags.any(Flags::FLUSHING)
+        self.flags.any(FLUSHING)
     }
 
     /// Ends the flush that [`Queue::begin_flush`] began.
     #[inline(always)]
     pub fn end_flush(&mut self, pool: &Pool, flushed: Flushed) {
-        self.flags.set(Flags::FLUSHING, false);
+        self.flags.set(FLUSHING, false);
         if flushed.calls > 0 {
             self.counters.flushes += 1;
             self.counters.calls += u64::from(flushed.calls);
@@ -114,12 +114,11 @@ impl Queue {
     ///
     /// BUSY: a flush is in progress.
     pub fn begin_write_through(&mut self) -> Result<bool> {
-        if self.flags.any(Flags::FLUSHING) {
+        if self.flags.any(FLUSHING) {
             return Err(Errno::BUSY);
         }
-        let is_free =
-            self.waiting() == 0 && !self.flags.any(Flags::CORKED) && !self.policy.has_rate();
-        self.flags.set(Flags::FLUSHING, is_free);
+        let is_free = self.waiting() == 0 && !self.flags.any(CORKED) && !self.policy.has_rate();
+        self.flags.set(FLUSHING, is_free);
         Ok(is_free)
     }
 
@@ -168,7 +167,7 @@ impl Queue {
     pub(super) fn on_slots_consumed(&mut self, consumed: Consumed) {
         self.unreleased += consumed.slots;
         if consumed.slots > 0 {
-            self.flags.set(Flags::RELEASE, true);
+            self.flags.set(RELEASE, true);
         }
         self.policy.on_file_removed(consumed.file);
     }
@@ -181,7 +180,7 @@ impl Queue {
     /// Returns the blocks that are not needed any more to the pool.
     #[inline(always)]
     pub(super) fn give_idle(&mut self, pool: &Pool) {
-        if self.waiting() > 0 || self.slots > 0 || self.flags.any(Flags::RESERVED) {
+        if self.waiting() > 0 || self.slots > 0 || self.flags.any(RESERVED) {
             while let Some(block) = self.stream.pop_completed() {
                 pool.give(block);
             }

@@ -1,6 +1,6 @@
 //! Cork: bytes that are held back until they are uncorked or rolled back.
 
-use super::{Flags, Queue};
+use super::{CORKED, Queue, RESERVED};
 use crate::errno::{Errno, Result};
 use crate::policy::Hints;
 use crate::pool::Pool;
@@ -11,10 +11,10 @@ impl Queue {
     /// ALREADY: it is corked. Errors as for [`Queue::append`].
     pub fn cork(&mut self) -> Result<()> {
         self.admit(0)?;
-        if self.flags.any(Flags::CORKED) {
+        if self.flags.any(CORKED) {
             return Err(Errno::ALREADY);
         }
-        self.flags.set(Flags::CORKED, true);
+        self.flags.set(CORKED, true);
         self.stream.cork();
         Ok(())
     }
@@ -25,7 +25,7 @@ impl Queue {
     pub fn uncork(&mut self, pool: &Pool) -> Result<Hints> {
         self.admit_end_of_cork()?;
         let before = self.available();
-        self.flags.set(Flags::CORKED, false);
+        self.flags.set(CORKED, false);
         self.stream.uncork();
         if before > 0 {
             return Ok(Hints::NONE);
@@ -44,7 +44,7 @@ impl Queue {
     pub fn rollback(&mut self, pool: &Pool) -> Result<Hints> {
         self.admit_end_of_cork()?;
         self.note_peak();
-        self.flags.set(Flags::CORKED, false);
+        self.flags.set(CORKED, false);
         self.counters.discarded += self.waiting() - self.available();
         let consumed = self.stream.take_back(Errno::CANCELED.negated());
         self.on_consumed(pool, consumed);
@@ -55,9 +55,9 @@ impl Queue {
         if let Some(errno) = self.failure() {
             return Err(errno);
         }
-        if !self.flags.any(Flags::CORKED) {
+        if !self.flags.any(CORKED) {
             return Err(Errno::INVALID);
         }
-        if self.flags.any(Flags::RESERVED) { Err(Errno::BUSY) } else { Ok(()) }
+        if self.flags.any(RESERVED) { Err(Errno::BUSY) } else { Ok(()) }
     }
 }

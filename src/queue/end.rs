@@ -1,6 +1,6 @@
 //! The end of a queue: close, discard, fail.
 
-use super::{Flags, Queue, Report};
+use super::{CLOSED, CORKED, FLUSHING, Queue, REPORT, REPORTED, RESERVED, Report};
 use crate::counters::Counters;
 use crate::errno::{Errno, Result};
 use crate::policy::Hints;
@@ -9,7 +9,7 @@ use crate::pool::Pool;
 impl Queue {
     /// Discards all that is queued, corked or not. BUSY: a flush is in progress. RESUME as for a flush.
     pub fn discard(&mut self, pool: &Pool) -> Result<Hints> {
-        if self.flags.any(Flags::FLUSHING) {
+        if self.flags.any(FLUSHING) {
             return Err(Errno::BUSY);
         }
         self.report_giving_up();
@@ -18,7 +18,7 @@ impl Queue {
 
     /// No more appends. What is queued is still sent.
     pub fn close(&mut self) {
-        self.flags.set(Flags::CLOSED, true);
+        self.flags.set(CLOSED, true);
     }
 
     /// No more appends. What has not been sent after `timeout` nanoseconds is discarded.
@@ -27,7 +27,7 @@ impl Queue {
     /// latter two nothing has changed.
     pub fn close_within(&mut self, pool: &Pool, timeout: u64) -> Result<()> {
         if self.failure().is_none() && self.waiting() > 0 {
-            if self.flags.any(Flags::FLUSHING) {
+            if self.flags.any(FLUSHING) {
                 return Err(Errno::BUSY);
             }
             self.policy.set_deadline(pool.now().saturating_add(timeout))?;
@@ -49,9 +49,9 @@ impl Queue {
     #[cold]
     pub fn fail(&mut self, pool: &Pool, errno: Errno) {
         self.failure = errno.number();
-        self.flags.set(Flags::CLOSED, true);
-        if !self.flags.any(Flags::REPORTED) {
-            self.flags.set(Flags::REPORT | Flags::REPORTED, true);
+        self.flags.set(CLOSED, true);
+        if !self.flags.any(REPORTED) {
+            self.flags.set(REPORT | REPORTED, true);
         }
         self.drop_all(pool, errno);
     }
@@ -59,27 +59,27 @@ impl Queue {
     /// Discards everything, reserved memory too, before the queue is freed.
     pub fn clear(&mut self, pool: &Pool) {
         self.report_giving_up();
-        self.flags.set(Flags::RESERVED | Flags::FLUSHING, false);
+        self.flags.set(RESERVED | FLUSHING, false);
         if let Some(block) = self.stream.commit(0) {
             pool.give(block);
         }
-        self.flags.set(Flags::CLOSED, true);
+        self.flags.set(CLOSED, true);
         self.drop_all(pool, Errno::CANCELED);
     }
 
     /// The host discards what is queued. That is logged if the sink was full.
     pub(super) fn report_giving_up(&mut self) {
         if self.policy.is_blocked() {
-            self.flags.set(Flags::REPORT, true);
+            self.flags.set(REPORT, true);
         }
     }
 
     /// The report of how this connection ended, once.
     pub fn take_report(&mut self, pool: &Pool) -> Option<Report> {
-        if !self.flags.any(Flags::REPORT) {
+        if !self.flags.any(REPORT) {
             return None;
         }
-        self.flags.set(Flags::REPORT, false);
+        self.flags.set(REPORT, false);
         let progress = self.policy.progress();
         let stalled = if progress == 0 { 0 } else { pool.now().saturating_sub(progress) };
         let Counters { discarded, sent, .. } = self.counters;
@@ -95,7 +95,7 @@ impl Queue {
         if self.policy.is_blocked() {
             self.policy.unblock(pool.now());
         }
-        if self.flags.any(Flags::CORKED) {
+        if self.flags.any(CORKED) {
             self.stream.cork();
         }
         self.policy.on_consume(self.waiting())

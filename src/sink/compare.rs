@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::file::{READ_BYTES, read_at};
-use crate::errno::{Errno, Result};
+use crate::errno::Result;
 use crate::iovec::{Extent, IoVecs};
 use libc::c_int;
 use std::mem::MaybeUninit;
@@ -45,9 +45,6 @@ impl<'a, I: Iterator<Item = &'a [u8]>> Compare<'a, I> {
             let bytes = read_at(fd, offset + taken as u64, &mut room[..want])?;
             let (same, read) = (self.count(bytes), bytes.len());
             taken += same;
-            if read == 0 {
-                return Err(Errno::NO_DATA);
-            }
             if same < read {
                 break;
             }

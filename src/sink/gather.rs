@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use super::file::read_at;
-use crate::errno::{Errno, Result};
+use crate::errno::Result;
 use crate::iovec::Extent;
 use libc::c_int;
 use std::mem::MaybeUninit;
@@ -49,9 +49,6 @@ impl<'a> Gather<'a> {
 fn read_whole(fd: c_int, mut offset: u64, mut room: &mut [MaybeUninit<u8>]) -> Result<()> {
     while !room.is_empty() {
         let read = read_at(fd, offset, room)?.len();
-        if read == 0 {
-            return Err(Errno::NO_DATA);
-        }
         offset += read as u64;
         room = &mut room[read..];
     }

@@ -28,12 +28,14 @@ pub struct Promises {
 /// Never wait and never raise SIGPIPE, whatever the socket's own mode (send(2)).
 const FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
-/// With MSG_MORE the kernel delays a segment that is not full (send(2)).
+/// With it the kernel delays a segment that is not full (send(2)).
+#[cfg(target_os = "linux")]
+const MORE: c_int = libc::MSG_MORE;
+#[cfg(not(target_os = "linux"))]
+const MORE: c_int = 0;
+
 fn flags(more: bool) -> c_int {
-    #[cfg(target_os = "linux")]
-    return if more { FLAGS | libc::MSG_MORE } else { FLAGS };
-    #[cfg(not(target_os = "linux"))]
-    return if more { FLAGS } else { FLAGS };
+    if more { FLAGS | MORE } else { FLAGS }
 }
 
 impl Socket {
@@ -103,15 +105,12 @@ impl Socket {
         while taken < len {
             let want = READ_BYTES.min(len - taken);
             self.calls += 1;
-            let outcome = match read_at(fd, offset + taken as u64, &mut room[..want]) {
-                Err(errno) => Err(errno),
-                Ok([]) => Err(Errno::NO_DATA),
-                Ok(read) => {
-                    let iovec = IoVec::new(read.as_ptr(), read.len());
-                    let more = more || taken + read.len() < len;
-                    self.write(&[iovec], more).map(|sent| (sent, read.len()))
-                }
-            };
+            let read = read_at(fd, offset + taken as u64, &mut room[..want]);
+            let outcome = read.and_then(|read| {
+                let iovec = IoVec::new(read.as_ptr(), read.len());
+                let more = more || taken + read.len() < len;
+                self.write(&[iovec], more).map(|sent| (sent, read.len()))
+            });
             match outcome {
                 Ok((sent, read)) => {
                     taken += sent;

@@ -1,81 +1,15 @@
 /* The figures of a queue, held against a model after every step of a random mixture of all that
  * appends, moves, sends and drops bytes; against the system calls that were really made; and past
- * 32 bits.
- *
- * The calls that sendq makes in a flush are defined here, in front of the C library's, to count
- * them. */
-#include <fcntl.h>
-#include <netinet/in.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <sys/sendfile.h>
-#include <sys/syscall.h>
-
+ * 32 bits. */
 #include "simulated.h"
+#include "system_calls.h"
 
 static uint64_t calls;  /* system calls */
 static uint64_t shorts; /* that send, and took less than they were given */
 
-static ssize_t count(ssize_t taken, size_t offered) {
+static void on_system_call(call c) {
     calls++;
-    shorts += taken < 0 || (size_t)taken < offered;
-    return taken;
-}
-
-ssize_t send(int fd, const void* data, size_t len, int flags) {
-    return count(syscall(SYS_sendto, fd, data, len, flags, NULL, 0), len);
-}
-
-ssize_t sendmsg(int fd, const struct msghdr* message, int flags) {
-    size_t offered = 0;
-    for (size_t i = 0; i < message->msg_iovlen; i++) {
-        offered += message->msg_iov[i].iov_len;
-    }
-    return count(syscall(SYS_sendmsg, fd, message, flags), offered);
-}
-
-ssize_t sendfile(int out, int in, off_t* offset, size_t len) {
-    return count(syscall(SYS_sendfile, out, in, offset, len), len);
-}
-
-/* Those that prepare one that sends. */
-
-ssize_t pread(int fd, void* out, size_t len, off_t offset) {
-    calls++;
-    return syscall(SYS_pread64, fd, out, len, offset);
-}
-
-int fcntl(int fd, int command, ...) {
-    va_list arguments;
-    va_start(arguments, command);
-    long argument = va_arg(arguments, long);
-    va_end(arguments);
-    calls++;
-    return (int)syscall(SYS_fcntl, fd, command, argument);
-}
-
-/* Those around it. The test's own concern SOL_SOCKET. */
-
-int setsockopt(int fd, int level, int name, const void* value, socklen_t len) {
-    calls += level == IPPROTO_TCP;
-    return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
-}
-
-enum { KERNEL_SIGSET = 8 };
-
-int sigpending(sigset_t* out) {
-    calls++;
-    return (int)syscall(SYS_rt_sigpending, out, KERNEL_SIGSET);
-}
-
-int pthread_sigmask(int how, const sigset_t* set, sigset_t* old) {
-    calls++;
-    return syscall(SYS_rt_sigprocmask, how, set, old, KERNEL_SIGSET) == 0 ? 0 : errno;
-}
-
-int sigtimedwait(const sigset_t* set, siginfo_t* info, const struct timespec* timeout) {
-    calls++;
-    return (int)syscall(SYS_rt_sigtimedwait, set, info, timeout, KERNEL_SIGSET);
+    shorts += c.kind != OTHER && (c.taken < 0 || (size_t)c.taken < c.bytes);
 }
 
 static unsigned char bytes[1 << 16];

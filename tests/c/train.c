@@ -1,90 +1,19 @@
 /* One flush is one train: its calls to the socket say that more follows, all but the last; a file
  * costs one call where the host promises enough; pieces that touch leave as one, whatever stands
- * between them; and header and file share a segment.
- *
- * The calls that sendq makes are defined here, in front of the C library's, to write them down. */
-#include <fcntl.h>
+ * between them; and header and file share a segment. */
 #include <linux/tcp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <sys/sendfile.h>
-#include <sys/syscall.h>
 
 #include "simulated.h"
+#include "system_calls.h"
 
-typedef enum { SEND, SENDMSG, SENDFILE, OTHER } kind;
-
-/* A system call. */
-typedef struct {
-    kind kind;
-    int flags;
-    size_t iovecs;
-    size_t bytes; /* offered */
-} call;
-
-enum { MAX_CALLS = 4096, MOST_IOVECS = 256, KERNEL_SIGSET = 8 };
+enum { MAX_CALLS = 4096, MOST_IOVECS = 256 };
 
 static call calls[MAX_CALLS];
 static size_t count; /* of calls */
 
-static void note(kind what, int flags, size_t iovecs, size_t len) {
+static void on_system_call(call c) {
     CHECK(count < MAX_CALLS);
-    calls[count++] = (call){what, flags, iovecs, len};
-}
-
-ssize_t send(int fd, const void* data, size_t len, int flags) {
-    note(SEND, flags, 1, len);
-    return syscall(SYS_sendto, fd, data, len, flags, NULL, 0);
-}
-
-ssize_t sendmsg(int fd, const struct msghdr* message, int flags) {
-    size_t len = 0;
-    for (size_t i = 0; i < message->msg_iovlen; i++) {
-        len += message->msg_iov[i].iov_len;
-    }
-    note(SENDMSG, flags, message->msg_iovlen, len);
-    return syscall(SYS_sendmsg, fd, message, flags);
-}
-
-ssize_t sendfile(int out, int in, off_t* offset, size_t len) {
-    note(SENDFILE, 0, 0, len);
-    return syscall(SYS_sendfile, out, in, offset, len);
-}
-
-int setsockopt(int fd, int level, int name, const void* value, socklen_t len) {
-    if (level == IPPROTO_TCP) {
-        note(OTHER, 0, 0, 0);
-    }
-    return (int)syscall(SYS_setsockopt, fd, level, name, value, len);
-}
-
-ssize_t pread(int fd, void* out, size_t len, off_t offset) {
-    note(OTHER, 0, 0, 0);
-    return syscall(SYS_pread64, fd, out, len, offset);
-}
-
-int fcntl(int fd, int command, ...) {
-    va_list arguments;
-    va_start(arguments, command);
-    long argument = va_arg(arguments, long);
-    va_end(arguments);
-    note(OTHER, 0, 0, 0);
-    return (int)syscall(SYS_fcntl, fd, command, argument);
-}
-
-int sigpending(sigset_t* out) {
-    note(OTHER, 0, 0, 0);
-    return (int)syscall(SYS_rt_sigpending, out, KERNEL_SIGSET);
-}
-
-int pthread_sigmask(int how, const sigset_t* set, sigset_t* old) {
-    note(OTHER, 0, 0, 0);
-    return syscall(SYS_rt_sigprocmask, how, set, old, KERNEL_SIGSET) == 0 ? 0 : errno;
-}
-
-int sigtimedwait(const sigset_t* set, siginfo_t* info, const struct timespec* timeout) {
-    note(OTHER, 0, 0, 0);
-    return (int)syscall(SYS_rt_sigtimedwait, set, info, timeout, KERNEL_SIGSET);
+    calls[count++] = c;
 }
 
 static unsigned char bytes[1 << 20];
@@ -111,7 +40,7 @@ static void check_train(void) {
     }
 }
 
-static void check_call(size_t i, kind what, size_t iovecs, size_t len) {
+static void check_call(size_t i, call_kind what, size_t iovecs, size_t len) {
     CHECK(i < count);
     CHECK_IS(calls[i].kind, what);
     CHECK_IS(calls[i].iovecs, iovecs);

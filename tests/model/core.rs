@@ -95,22 +95,13 @@ impl Memory {
 
 impl PoolDriver for Rc<Memory> {
     fn stats(&self) -> PoolStats {
-        let (usage, handles) = (self.pool.usage(), self.handles.borrow());
-        let mut stats = PoolStats {
-            queues: handles.len() as u64,
-            max: if usage.max == NO_LIMIT { 0 } else { usage.max as u64 },
-            used: usage.used as u64,
-            free: usage.free as u64,
-            pinned: usage.pinned as u64,
-            shared: usage.shared as u64,
-            peak: usage.peak as u64,
-            ..PoolStats::default()
-        };
+        let handles = self.handles.borrow();
+        let mut stats = PoolStats::of(&self.pool);
+        stats.queues = handles.len() as u64;
         for handle in handles.iter() {
             // SAFETY: a live queue.
             let queue = unsafe { (**handle).queue.borrow() };
-            stats.waiting += queue.waiting();
-            stats.blocked += u64::from(queue.policy().is_blocked());
+            stats.add(&queue);
         }
         stats
     }

@@ -67,6 +67,8 @@ struct Person {
     /// NULL for a file or a notification.
     data: Option<Vec<u8>>,
     len: usize,
+    /// It has a slot in the queue.
+    is_kept: bool,
     log: *const RefCell<Vec<Released>>,
 }
 
@@ -79,7 +81,7 @@ struct Released {
 }
 
 thread_local! {
-    /// How many releases are under way.
+    /// How many releases of slots are under way.
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -101,12 +103,13 @@ unsafe extern "C-unwind" fn release(
         assert_eq!((data.cast(), len), (memory, person.len));
         let at = (*person.log).borrow().len();
         (*person.log).borrow_mut().push(Released { id: person.id, reason, result: 0 });
-        // One for each queue, and one of an append that keeps nothing and so releases at once. Else what a
-        // release causes on the same queue waits for its return.
-        assert!(DEPTH.get() < 3, "releases nest");
-        DEPTH.set(DEPTH.get() + 1);
+        // One for each queue at most: what a release causes on the same queue waits for its return. Only an
+        // append that keeps nothing releases at once.
+        let depth = DEPTH.get();
+        assert!(depth < 2 || !person.is_kept, "releases nest");
+        DEPTH.set(depth + usize::from(person.is_kept));
         let result = (*person.host).react(person.then, person.id);
-        DEPTH.set(DEPTH.get() - 1);
+        DEPTH.set(depth);
         (*person.log).borrow_mut()[at].result = result;
     }
 }
@@ -195,9 +198,16 @@ impl Run {
         (self.next - len as u32..self.next).map(|i| (i ^ i >> 8) as u8).collect()
     }
 
-    fn person(&mut self, q: usize, then: Reaction, data: Option<Vec<u8>>, len: usize) -> Owner {
+    fn person(
+        &mut self,
+        q: usize,
+        then: Reaction,
+        data: Option<Vec<u8>>,
+        len: usize,
+        is_kept: bool,
+    ) -> Owner {
         let (id, log, host) = (self.people.len(), &raw const *self.log, &raw const *self.hosts[q]);
-        self.people.push(Box::new(Person { host, q, then, id, data, len, log }));
+        self.people.push(Box::new(Person { host, q, then, id, data, len, is_kept, log }));
         let arg = (&raw mut **self.people.last_mut().unwrap()).cast();
         Owner { release: Some(release), arg }
     }
@@ -279,7 +289,7 @@ impl Run {
             }
             Op::Ref(len, then) => {
                 let bytes = self.payload(*len);
-                let owner = self.person(q, *then, Some(bytes.clone()), *len);
+                let owner = self.person(q, *then, Some(bytes.clone()), *len, *len >= COPY_BELOW);
                 let id = self.people.len() - 1;
                 let data = self.people[id].data.as_ref().unwrap().as_ptr();
                 let got = driver.append_ref(data, *len, owner);
@@ -464,7 +474,7 @@ impl Run {
         len: usize,
         then: Reaction,
     ) -> (c_int, c_int) {
-        let owner = self.person(q, then, None, len);
+        let owner = self.person(q, then, None, len, len > 0);
         let id = self.people.len() - 1;
         let got = driver.append_file(file(), offset, len as u64, owner);
         let want = match self.models[q].admit_slot() {
@@ -487,7 +497,7 @@ impl Run {
     }
 
     fn notify(&mut self, q: usize, driver: &dyn Driver, then: Reaction) -> (c_int, c_int) {
-        let owner = self.person(q, then, None, 0);
+        let owner = self.person(q, then, None, 0, true);
         let id = self.people.len() - 1;
         let got = driver.notify(owner);
         let want = match self.models[q].admit_slot() {
