@@ -21,6 +21,8 @@ fn main() {
         "capi/pool",
         "capi/queue",
         "capi/append",
+        "capi/part",
+        "capi/message",
         "capi/buf",
         "capi/flush",
         "capi/state",

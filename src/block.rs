@@ -15,10 +15,12 @@
 #![allow(unsafe_code)]
 
 pub mod chain;
+mod gate;
 
 use crate::iovec::{Extent, IoVec};
 use crate::pages;
-use crate::slot::{Kind, Slot};
+use crate::slot::{Kind, Owner, Slot};
+use chain::Cut;
 use libc::c_int;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::{self, NonNull};
@@ -117,7 +119,9 @@ unsafe impl Send for Block {}
 pub struct Consumed {
     /// Completed slots.
     pub slots: u32,
-    /// Bytes of files.
+    /// Bytes.
+    pub bytes: u64,
+    /// How many of them were of files.
     pub file: u64,
 }
 
@@ -255,7 +259,9 @@ impl Block {
         if self.has_slots() {
             return self.consume_slots(end, len, reason, consumed);
         }
-        self.consume_copied(end, len)
+        let left = self.consume_copied(end, len);
+        consumed.bytes += len - left;
+        left
     }
 
     /// Consumes up to `len` copied bytes before `stop`. Returns how many of `len` are left.
@@ -274,13 +280,14 @@ impl Block {
         reason: c_int,
         consumed: &mut Consumed,
     ) -> u64 {
+        let (all, before) = (len, consumed.bytes);
         while self.has_slots() {
             // SAFETY: slots below `slots` are initialised; nobody else refers to this one.
             let slot = unsafe { &mut *self.slot(self.header().sent_slots) };
             len = self.consume_copied(slot.at, len);
             let header = self.header_mut();
             if header.start < slot.at {
-                return len;
+                break;
             }
             let step = len.min(slot.len() - header.head_offset);
             len -= step;
@@ -289,14 +296,18 @@ impl Block {
                 consumed.file += step;
             }
             if header.head_offset < slot.len() {
-                return len;
+                break;
             }
-            slot.reason = reason;
+            slot.complete(reason, before + (all - len), len);
             header.head_offset = 0;
             header.sent_slots += 1;
             consumed.slots += 1;
         }
-        self.consume_copied(end, len)
+        if !self.has_slots() {
+            len = self.consume_copied(end, len);
+        }
+        consumed.bytes = before + (all - len);
+        len
     }
 
     /// The next completed slot, which the caller releases.
@@ -317,16 +328,81 @@ impl Block {
         let Header { mut start, sent_slots, slots, head_offset: mut offset, .. } = *self.header();
         for i in sent_slots..slots {
             let slot = self.slot_ref(i);
+            // A slot without bytes does not divide the bytes around it.
+            if slot.len() == 0 {
+                continue;
+            }
             if start < slot.at && !take(self.copied(start, slot.at)) {
                 return false;
             }
             start = slot.at;
-            if offset < slot.len() && !take(slot.rest(offset)) {
+            if !take(slot.rest(offset)) {
                 return false;
             }
             offset = 0;
         }
         start == end || take(self.copied(start, end))
+    }
+
+    /// Where the first `len` bytes that are not consumed end, if the copied bytes end at `end`; or how many are
+    /// left of them at the end of the block.
+    fn find(&self, end: u32, mut len: u64) -> Result<Cut, u64> {
+        let Header { mut start, sent_slots, slots, head_offset: mut inside, .. } = *self.header();
+        let cut = |at, slot, inside| Cut {
+            block: self.0,
+            at,
+            slot,
+            inside,
+            bytes: 0,
+            slots: slots - slot,
+        };
+        for i in sent_slots..slots {
+            let slot = self.slot_ref(i);
+            let copied = u64::from(slot.at - start);
+            if len < copied {
+                return Ok(cut(start + len as u32, i, 0));
+            }
+            len -= copied;
+            start = slot.at;
+            let rest = slot.len() - inside;
+            if len < rest {
+                return Ok(cut(start, i, if len == 0 { 0 } else { inside + len }));
+            }
+            len -= rest;
+            inside = 0;
+        }
+        let copied = u64::from(end - start);
+        if len < copied { Ok(cut(start + len as u32, slots, 0)) } else { Err(len - copied) }
+    }
+
+    /// No byte precedes its first slot, which has none.
+    fn begins_with_notification(&self) -> bool {
+        let header = self.header();
+        header.slots > 0 && self.slot_ref(0).len() == 0 && self.slot_ref(0).at == header.start
+    }
+
+    /// Moves what is behind `cut` to `to`, which has space for it. `owner` is that of both parts of a divided
+    /// slot.
+    fn move_behind(&mut self, cut: &Cut, mut to: Block, owner: Owner) -> Block {
+        to.reset();
+        // SAFETY: copied bytes of this block, which is another than `to`.
+        unsafe {
+            ptr::copy_nonoverlapping(self.at(cut.at), to.at(0), cut.bytes as usize);
+        }
+        let slots = self.header().slots;
+        for i in cut.slot..slots {
+            let mut slot = *self.slot_ref(i);
+            if i == cut.slot && cut.inside > 0 {
+                let (first, rest) = slot.split(cut.inside, owner);
+                // SAFETY: the slot is initialised; this block is borrowed for this alone.
+                unsafe { self.slot(i).write(first) };
+                slot = rest;
+            }
+            slot.at -= cut.at;
+            to.push_slot(cut.bytes, slot);
+        }
+        self.header_mut().slots = cut.slot + u32::from(cut.inside > 0);
+        to
     }
 
     fn copied(&self, start: u32, end: u32) -> Extent {
@@ -337,6 +413,7 @@ impl Block {
     fn add_usage(&self, usage: &mut MemoryUsage, holders: &mut impl FnMut(&Slot) -> u64) {
         let header = self.header();
         usage.allocated += self.footprint() as u64;
+        usage.slots += header.slots - header.released_slots;
         for i in header.released_slots..header.slots {
             let slot = self.slot_ref(i);
             match slot.kind() {
@@ -371,6 +448,8 @@ pub struct MemoryUsage {
     pub shared: u64,
     /// Bytes queued of borrowed memory, of shared payloads and of files.
     pub waiting: [u64; 3],
+    /// Slots whose owners are not released.
+    pub slots: u32,
 }
 
 impl MemoryUsage {

@@ -214,7 +214,16 @@ pub fn send<S: Sink>(
         flush_unless_busy(q, sink)?;
     }
     if single_writer && q.with_locked(|queue, _| queue.begin_write_through())? {
-        return write_through(q, sink, iovecs);
+        let offer = iovecs.first(IOV_MAX);
+        let keep = |queue: &mut Queue, pool: &Pool, taken: usize| match queue
+            .append_up_to_high(pool, iovecs, taken)
+        {
+            Ok(kept) => Ok(taken + kept),
+            Err(_) if taken > 0 => Ok(taken),
+            Err(errno) => Err(errno),
+        };
+        return write_through(q, sink, offer.as_slice(), offer.total(), keep)
+            .map(|(taken, _)| taken);
     }
     let (kept, is_first) = q.with_locked(|queue, pool| {
         let is_first = queue.available() == 0;
@@ -226,11 +235,62 @@ pub fn send<S: Sink>(
     Ok(kept)
 }
 
-/// Offers `iovecs` to the sink, past an empty queue, and appends what it refuses.
-fn write_through<S: Sink>(q: &impl WithLocked, sink: &mut S, iovecs: IoVecs) -> Result<usize> {
+/// Flushes what is queued, and then sends a message, directly from its memory if nothing is queued any more.
+/// `fill` adds its iovecs; false: it has to be appended first. `keep` appends what is behind its first bytes,
+/// which were sent.
+///
+/// CLOSED: the message was appended, and then the connection failed. Otherwise as for an append and a flush.
+pub fn send_message<S: Sink>(
+    q: &impl WithLocked,
+    sink: &mut S,
+    max_bytes: usize,
+    fill: impl FnOnce(&mut Fill) -> bool,
+    keep: impl FnOnce(&mut Queue, &Pool, usize) -> Result<Hints>,
+) -> Result<Hints> {
+    let (waits, sent) =
+        q.with_locked(|queue, _| queue.admit(0).map(|()| (queue.waiting() > 0, queue.sent())))?;
+    let mut hints = if waits { flush_or_more(q, sink, max_bytes)? } else { Hints::NONE };
+    if hints.any(Hints::BLOCKED | Hints::MORE) {
+        return q.with_locked(|queue, pool| keep(queue, pool, 0)).map(|more| hints | more);
+    }
+    let flushed = q.with_locked(|queue, _| queue.sent()) - sent;
+    let budget = match max_bytes {
+        0 => usize::MAX,
+        most => most - usize::try_from(flushed).unwrap_or(most).min(most),
+    };
+    let mut room: Room = [const { MaybeUninit::uninit() }; MAX_IOVECS];
+    let mut offer = Fill::new(&mut room, budget);
+    let is_offered = fill(&mut offer) && offer.bytes > 0;
+    let (count, bytes) = (offer.count, offer.bytes);
+    if is_offered && q.with_locked(|queue, _| queue.begin_write_through())? {
+        let (kept, rest) = write_through(q, sink, written(&room, count), bytes, keep)?;
+        return Ok(hints | kept.without(Hints::WAKE) | rest);
+    }
+    let kept = q.with_locked(|queue, pool| keep(queue, pool, 0))?;
+    hints |= kept.without(Hints::WAKE);
+    let rest = if budget == 0 { Ok(Hints::MORE) } else { flush_or_more(q, sink, budget) };
+    Ok(hints | rest.unwrap_or(Hints::CLOSED))
+}
+
+/// A flush. MORE: another thread is flushing.
+fn flush_or_more<S: Sink>(q: &impl WithLocked, sink: &mut S, max_bytes: usize) -> Result<Hints> {
+    match flush(q, sink, if max_bytes == usize::MAX { 0 } else { max_bytes }) {
+        Err(Errno::BUSY) => Ok(Hints::MORE),
+        outcome => outcome,
+    }
+}
+
+/// Offers `iovecs` of `bytes` bytes to the sink, past an empty queue. `keep` appends what is behind those that it
+/// has taken. Returns the result of `keep`, and BLOCKED or MORE if bytes remain.
+fn write_through<S: Sink, R>(
+    q: &impl WithLocked,
+    sink: &mut S,
+    iovecs: &[IoVec],
+    bytes: usize,
+    keep: impl FnOnce(&mut Queue, &Pool, usize) -> Result<R>,
+) -> Result<(R, Hints)> {
     let calls_before = sink.calls();
-    let offer = iovecs.first(IOV_MAX);
-    let outcome = uninterrupted(|| sink.write(offer.as_slice(), false));
+    let outcome = uninterrupted(|| sink.write(iovecs, false));
     let calls = sink.calls() - calls_before;
     q.with_locked(|queue, pool| {
         let taken = taken(outcome).inspect_err(|errno| {
@@ -239,17 +299,14 @@ fn write_through<S: Sink>(q: &impl WithLocked, sink: &mut S, iovecs: IoVecs) -> 
         })?;
         let sent = taken as u64;
         queue.on_write_through(sent);
-        let kept = queue.append_up_to_high(pool, iovecs, taken);
-        let is_short = taken < offer.total();
+        let kept = keep(queue, pool, taken);
+        let is_short = taken < bytes;
         let is_blocked = is_short && outcome != Err(Errno::INTERRUPTED);
         let short_writes = u32::from(is_short);
         let flushed = Flushed { sent, calls, short_writes, is_blocked, wants_read: false };
         queue.end_flush(pool, flushed);
-        match kept {
-            Ok(kept) => Ok(taken + kept),
-            Err(_) if taken > 0 => Ok(taken),
-            Err(errno) => Err(errno),
-        }
+        let rest = if is_blocked { Hints::BLOCKED } else { Hints::MORE };
+        Ok((kept?, rest.when(queue.available() > 0)))
     })
 }
 

@@ -116,6 +116,11 @@ impl<'a> Fill<'a> {
         self.bytes < self.budget
     }
 
+    /// Whether it holds as many bytes as it may.
+    pub fn is_spent(&self) -> bool {
+        self.bytes >= self.budget
+    }
+
     #[inline(always)]
     fn extend_last(&mut self, iovec: IoVec) -> bool {
         let Some(last) = self.count.checked_sub(1) else { return false };

@@ -18,11 +18,13 @@
 //!     sink/       where bytes go: a socket, a host's function; gather and compare read them instead
 //!     queue       what is queued, and its limits: every verb once; queue/: append, consume, cork, end
 //!       policy      how much may be queued, how fast it may be sent; policy/: rate, minimum rate, cold fields
+//!       messages    the boundaries between messages
 //!       stream      the bytes in order: write, borrow, consume, cut, join
+//!         joint       the one owner of a slot that was divided
 //!       counters    what is counted
 //!       pool        memory and the byte budget that many queues share
 //!         clock       the time, as the pool's owner reads it
-//!         block       one block of memory that holds a part of a stream; block/chain: several
+//!         block       one block of memory that holds a part of a stream; block/: chain, gate
 //!           pages       where that memory comes from
 //!           slot        bytes that somebody else owns, and the owner to release
 //!           iovec       ranges of bytes
@@ -46,7 +48,7 @@
 //! 7. Progress is measured in bytes sent, never in queue size. An append does not read the clock.
 //! 8. appended = sent + discarded + queued, at any moment. Budgets count borrowed and shared memory, too.
 //!
-//! `unsafe` is used in `capi`, `release`, `sink`, `clock`, `block`, `pages`, `slot`, `iovec` and
+//! `unsafe` is used in `capi`, `release`, `sink`, `clock`, `block`, `joint`, `pages`, `slot`, `iovec` and
 //! `try_box`, and nowhere else.
 
 #![deny(unsafe_code)]
@@ -59,7 +61,9 @@ pub mod errno;
 pub mod flags;
 pub mod flush;
 pub mod iovec;
+pub mod joint;
 pub mod log;
+pub mod messages;
 mod pages;
 pub mod policy;
 pub mod pool;

@@ -46,6 +46,16 @@ impl Hints {
         self.0
     }
 
+    /// Whether any of `hints` is among these.
+    pub fn any(self, hints: Hints) -> bool {
+        self.0 & hints.0 != 0
+    }
+
+    /// These without `hints`.
+    pub fn without(self, hints: Hints) -> Hints {
+        Hints(self.0 & !hints.0)
+    }
+
     /// These if `condition` holds, else none.
     pub fn when(self, condition: bool) -> Hints {
         Hints(self.0 * u32::from(condition))
@@ -336,6 +346,27 @@ impl Policy {
         };
         let left = deadline.map(|deadline| deadline.saturating_sub(now));
         [left, rate].into_iter().flatten().min()
+    }
+
+    /// As it was made, with the watermarks of its configuration. Nothing is queued.
+    pub fn reset(&mut self) {
+        if let Some(cold) = self.cold_mut() {
+            (cold.bucket, cold.min_rate, cold.deadline) = (None, None, None);
+            if let Some(marks) = cold.configured.take() {
+                cold.low = Some(marks.low);
+                (self.high, self.max) = (marks.high, marks.max);
+            }
+        }
+        (self.progress, self.blocked_ns, self.flags) = (0, 0, Flags::NONE);
+    }
+
+    /// [`Policy::set_watermarks`] for marks that are not those of the configuration.
+    pub fn change_watermarks(&mut self, marks: Watermarks, waiting: u64) -> Result<Hints> {
+        let (high, max) = (self.high - self.file_bytes(), self.max - self.file_bytes());
+        let cold = self.make_cold()?;
+        let low = cold.low.unwrap_or(high / 2);
+        cold.configured.get_or_insert(Watermarks { low, high, max });
+        self.set_watermarks(marks, waiting)
     }
 
     /// Replaces the watermarks, with `waiting` bytes queued. These stay, even above a new cap. HIGH:

@@ -226,8 +226,9 @@ impl Pool {
         Ok(block)
     }
 
-    /// Blocks that hold at least `bytes` together, or none at all. Errors as for [`Pool::take`].
-    pub fn take_many(&self, bytes: usize) -> Result<Stack> {
+    /// Blocks that hold at least `bytes` together, or none at all, if `unused` bytes of each may not be used.
+    /// Errors as for [`Pool::take`].
+    pub fn take_many(&self, bytes: usize, unused: usize) -> Result<Stack> {
         if bytes > PROBE_BYTES {
             // black_box: the compiler removes an allocation that is not used, and then it never fails.
             let mut probe = Vec::<u8>::new();
@@ -239,7 +240,7 @@ impl Pool {
         while space < bytes {
             match self.take() {
                 Ok(block) => {
-                    space += block.capacity();
+                    space += block.capacity() - unused;
                     blocks.push(block);
                 }
                 Err(errno) => {

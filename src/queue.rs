@@ -8,11 +8,17 @@ mod append;
 mod consume;
 mod cork;
 mod end;
+mod hole;
+mod message;
+mod split;
+
+pub use append::{Piece, Size};
 
 use crate::block::MemoryUsage;
 use crate::counters::Counters;
 use crate::errno::{Errno, Result};
 use crate::flags::Flags;
+use crate::messages::Messages;
 use crate::policy::{Hints, Policy, Watermarks};
 use crate::pool::Pool;
 use crate::slot::Slot;
@@ -26,6 +32,8 @@ pub struct Queue {
     stream: Stream,
     policy: Policy,
     counters: Counters,
+    /// The boundaries between messages, if the host wants them counted.
+    messages: Option<Box<Messages>>,
     /// Bytes reserved, while RESERVED. They are in the block that the stream has linked behind the last one,
     /// or behind the last byte. In the latter case that block stays until the commit, even when everything
     /// before it is sent.
@@ -112,6 +120,7 @@ impl Queue {
             stream: Stream::default(),
             policy: Policy::new(marks)?,
             counters: Counters::default(),
+            messages: None,
             reserved: 0,
             slots: 0,
             unreleased: 0,
@@ -201,8 +210,7 @@ impl Queue {
     /// Computes [`Queue::room`] anew. Needed after any change but [`Queue::write`].
     pub fn update_room(&mut self) {
         let waiting = self.waiting();
-        let in_the_way = CLOSED | RESERVED | CORKED;
-        let is_open = waiting > 0 && !self.flags.any(in_the_way);
+        let is_open = waiting > 0 && !self.flags.any(CLOSED | RESERVED) && !self.is_full(waiting);
         self.stream.set_room(if is_open { self.policy.room(waiting) } else { 0 });
     }
 
@@ -229,24 +237,22 @@ impl Queue {
         if self.flags.any(CLOSED | RESERVED) {
             return Err(self.refusal().unwrap_or(Errno::BUSY));
         }
-        if self.policy.admits(self.waiting(), len) { Ok(()) } else { Err(Errno::NO_BUFFERS) }
+        let waiting = self.waiting();
+        let is_admitted = self.policy.admits(waiting, len) && !self.is_full(waiting);
+        if is_admitted { Ok(()) } else { Err(Errno::NO_BUFFERS) }
     }
 
     /// Accounts for `len` appended bytes. WAKE: they are the first available ones. HIGH: at or over the high
     /// watermark.
     fn on_append(&mut self, len: u64) -> Hints {
-        let is_corked = self.flags.any(CORKED);
-        if is_corked {
-            self.stream.on_held(len);
-        }
-        let is_first = !is_corked && self.available() == len;
+        let is_first = self.available() == len && !self.stream.has_gates();
         self.policy.on_append(self.waiting(), is_first)
     }
 
     /// Replaces the watermarks. What is queued stays, even above a new cap. Hints and errors as for
     /// [`Policy::set_watermarks`].
     pub fn set_watermarks(&mut self, marks: Watermarks) -> Result<Hints> {
-        self.policy.set_watermarks(marks, self.waiting())
+        self.policy.change_watermarks(marks, self.waiting())
     }
 
     /// Limits the rate to `per_second`; 0: no limit. NO_MEMORY.

@@ -178,6 +178,14 @@ impl Visit {
     }
 }
 
+/// Whether a release callback of `q` is on the stack of this thread (of a thread-safe one: of any such queue).
+pub fn is_releasing<Q: Shared>(q: &Q) -> bool {
+    if q.is_threadsafe() {
+        return is_in_release();
+    }
+    q.with_lifetime(|lifetime, _, _| lifetime.flags.any(RELEASING))
+}
+
 #[inline(never)]
 fn is_in_release() -> bool {
     DEPTH.get() > 0

@@ -5,6 +5,7 @@
 
 use crate::iovec::{Extent, IoVec};
 use libc::{c_int, c_void};
+use std::ptr::null;
 
 /// No file descriptor.
 pub const NO_FD: c_int = -1;
@@ -23,6 +24,9 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Nobody.
+    pub const NONE: Owner = Owner { release: None, arg: std::ptr::null_mut() };
+
     /// Calls the release callback, for `len` bytes at `data`.
     ///
     /// # Safety
@@ -49,26 +53,31 @@ pub enum Kind {
 
 const BORROWED: c_int = -1;
 const SHARED: c_int = -2;
+const MESSAGE: c_int = -3;
 
 /// Bytes that a queue borrows: memory, or a part of a file. A slot of no bytes is a notification, whose owner
 /// is released when all bytes before it are consumed.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
-    /// The address in memory, or the offset in the file.
+    /// The address in memory, or the offset in the file. For the owner of a message, how many bytes of the
+    /// message precede this slot, and how many have been sent once it is completed.
     place: u64,
     len: u64,
     owner: Owner,
-    /// The file, or BORROWED or SHARED for memory.
+    /// The file, or BORROWED or SHARED for memory, or MESSAGE for the owner of a message.
     fd: c_int,
     /// The offset in the block's copied bytes that the slot precedes.
     pub(crate) at: u32,
     /// Why it is not needed any more, once it is completed.
     pub(crate) reason: c_int,
+    /// How many bytes of the owner's piece were sent before the slot was made. For the owner of a message,
+    /// how many bytes of the message follow this slot.
+    beside: u32,
 }
 
 impl Slot {
     fn new(place: u64, len: u64, owner: Owner, fd: c_int) -> Slot {
-        Slot { place, len, owner, fd, at: 0, reason: 0 }
+        Slot { place, len, owner, fd, at: 0, reason: 0, beside: 0 }
     }
 
     /// Memory of the host.
@@ -98,6 +107,32 @@ impl Slot {
         Slot::new(0, 0, owner, BORROWED)
     }
 
+    /// The owner of a message, of which `before` bytes precede this slot and `after` bytes follow it.
+    pub fn message(owner: Owner, before: u64, after: u64) -> Slot {
+        let beside = u32::try_from(after).unwrap_or(u32::MAX);
+        Slot { beside, ..Slot::new(before, 0, owner, MESSAGE) }
+    }
+
+    /// The same without its first `skip` bytes, which were sent already. Its owner is released for all of it.
+    pub fn without_first(self, skip: u32) -> Slot {
+        let (place, len) = (self.place + u64::from(skip), self.len - u64::from(skip));
+        Slot { place, len, beside: skip, ..self }
+    }
+
+    /// Records why it is not needed any more. `distance`: how many bytes were consumed before it since this
+    /// call began; `following`: how many are consumed after it.
+    pub(crate) fn complete(&mut self, reason: c_int, distance: u64, following: u64) {
+        self.reason = reason;
+        if self.fd != MESSAGE {
+            return;
+        }
+        self.place = match reason {
+            0 => self.place + following.min(u64::from(self.beside)),
+            // What is discarded has not been sent.
+            _ => self.place.saturating_sub(distance),
+        };
+    }
+
     /// Its owner.
     pub fn owner(&self) -> &Owner {
         &self.owner
@@ -106,7 +141,7 @@ impl Slot {
     /// The kind of its bytes.
     pub fn kind(&self) -> Kind {
         match self.fd {
-            BORROWED => Kind::Borrowed,
+            BORROWED | MESSAGE => Kind::Borrowed,
             SHARED => Kind::Shared,
             _ => Kind::File,
         }
@@ -137,10 +172,22 @@ impl Slot {
         }
     }
 
+    /// Divides it after its first `len` bytes, which are fewer than it has. `owner` is that of both parts.
+    pub(crate) fn split(self, len: u64, owner: Owner) -> (Slot, Slot) {
+        let first = Slot { len, owner, ..self };
+        let rest = Slot { place: self.place + len, len: self.len - len, owner, ..self };
+        (first, rest)
+    }
+
     /// Releases its owner. It is completed and out of the queue, and nothing is locked.
     pub fn release(self) {
-        let data = if self.fd < 0 { self.place as *const c_void } else { std::ptr::null() };
+        let skip = u64::from(self.beside);
+        let (data, len) = match self.fd {
+            MESSAGE => (null(), self.place),
+            BORROWED | SHARED => ((self.place - skip) as *const c_void, self.len + skip),
+            _ => (null(), self.len + skip),
+        };
         // SAFETY: called as it was appended, and once: the queue has handed the slot out.
-        unsafe { self.owner.release(data, self.len as usize, self.reason) };
+        unsafe { self.owner.release(data, len as usize, self.reason) };
     }
 }

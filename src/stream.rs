@@ -5,8 +5,10 @@
 
 use crate::block::chain::Chain;
 use crate::block::{Block, Consumed, MemoryUsage};
+use crate::errno::{Errno, Result};
 use crate::iovec::Extent;
-use crate::slot::Slot;
+use crate::joint::Joint;
+use crate::slot::{Owner, Slot};
 use libc::c_int;
 
 /// A stream of at most this many bytes is copied when it is joined to another, rather than kept in a block of
@@ -20,8 +22,6 @@ pub struct Stream {
     /// The number of queued bytes, less the write cursor's offset in the last block, modulo 2^64. An append
     /// that fits moves only the cursor.
     base: u64,
-    /// How many of the queued bytes are corked.
-    held: u64,
 }
 
 impl Stream {
@@ -34,9 +34,19 @@ impl Stream {
         self.base = waiting.wrapping_sub(u64::from(self.chain.end()));
     }
 
-    /// Bytes queued that may be sent: corked ones may not.
+    /// Bytes queued that may be sent: those behind a cork or a hole may not.
     pub fn available(&self) -> u64 {
-        self.waiting() - self.held
+        self.chain.available(self.waiting())
+    }
+
+    /// Whether it is corked.
+    pub fn is_corked(&self) -> bool {
+        self.chain.is_corked()
+    }
+
+    /// Whether a cork or a hole holds back what is appended.
+    pub fn has_gates(&self) -> bool {
+        self.chain.has_gates()
     }
 
     /// How many bytes [`Stream::write`] may take.
@@ -77,9 +87,7 @@ impl Stream {
         while bytes.len() > self.room() {
             let (now, later) = bytes.split_at(self.room());
             self.write(now);
-            let waiting = self.waiting();
-            self.chain.next_block();
-            self.base = waiting;
+            self.next_block();
             bytes = later;
         }
         self.write(bytes);
@@ -94,6 +102,16 @@ impl Stream {
         }
     }
 
+    /// Whether the last block takes slots, if they fit.
+    pub fn takes_slots(&self) -> bool {
+        self.chain.takes_slots()
+    }
+
+    /// Whether a hole holds a block.
+    pub fn has_holes(&self) -> bool {
+        self.chain.has_holes()
+    }
+
     /// Whether a slot fits without another block.
     pub fn has_space_for_slot(&self) -> bool {
         self.chain.has_space_for_slot()
@@ -103,6 +121,18 @@ impl Stream {
     pub fn push_slot(&mut self, slot: Slot) {
         self.base = self.base.wrapping_add(slot.len());
         self.chain.push_slot(slot);
+    }
+
+    /// Goes on in the block that is linked behind the last one.
+    pub fn next_block(&mut self) {
+        let waiting = self.waiting();
+        self.chain.next_block();
+        self.set_waiting(waiting);
+    }
+
+    /// Takes out a block that was added and is not needed.
+    pub fn take_unused(&mut self) -> Option<Block> {
+        self.chain.unlink_behind()
     }
 
     /// Makes `block` the last one, which is written next.
@@ -179,32 +209,93 @@ impl Stream {
         self.chain.each_extent(take);
     }
 
-    /// Corks what is appended from here on.
-    pub fn cork(&mut self) {
-        self.chain.limit();
+    /// Corks what is appended from here on. NO_MEMORY.
+    pub fn cork(&mut self) -> Result<()> {
+        self.chain.cork(self.waiting())
     }
 
-    /// `len` bytes were appended after the cork.
-    pub fn on_held(&mut self, len: u64) {
-        self.held += len;
-    }
-
-    /// Makes all bytes available.
+    /// Ends the cork.
     pub fn uncork(&mut self) {
-        self.held = 0;
-        self.chain.unlimit();
+        self.chain.uncork();
     }
 
-    /// Ends the cork, and removes what was appended since. Its slots are completed for `reason`, and released
+    /// Ends the cork, and removes all holes.
+    pub fn remove_gates(&mut self) {
+        self.chain.remove_gates();
+    }
+
+    /// Makes a hole of `len` bytes at the front of `block`, which becomes the last one. Returns its id.
+    /// NO_MEMORY: `block` is returned.
+    pub fn push_hole(
+        &mut self,
+        block: Block,
+        len: u32,
+        boundaries: u64,
+    ) -> std::result::Result<u64, Block> {
+        let waiting = self.waiting();
+        let id = self.chain.push_hole(block, len, waiting, boundaries)?;
+        self.set_waiting(waiting);
+        Ok(id)
+    }
+
+    /// Fills a hole: [`Chain::fill`].
+    pub fn fill(&mut self, id: u64, bytes: &[u8]) -> Result<Option<u64>> {
+        let filled = self.chain.fill(id, bytes)?;
+        if filled.is_some() {
+            self.base = self.base.wrapping_add(bytes.len() as u64);
+        }
+        Ok(filled)
+    }
+
+    /// Ends the cork, and takes out what was appended since.
+    pub fn cut_at_cork(&mut self) -> Option<Stream> {
+        let waiting = self.waiting();
+        let (rest, before) = self.chain.cut_at_cork()?;
+        Some(self.cut_off(rest, waiting, before))
+    }
+
+    /// Takes out what is behind the first `len` bytes, at least one and fewer than are queued. `take`
+    /// allocates a block of some size. Returns whether a slot was divided as well. NO_MEMORY, or the error of
+    /// `take`: nothing has changed.
+    pub fn split(
+        &mut self,
+        len: u64,
+        take: impl FnOnce(usize) -> Result<Block>,
+    ) -> Result<(Stream, bool)> {
+        let cut = self.chain.find(len).ok_or(Errno::INVALID)?;
+        let joint = match self.chain.divided(&cut) {
+            Some(slot) => Some(Joint::new(slot)?),
+            None => None,
+        };
+        let spare = if cut.space() > 0 { Some(take(cut.space())?) } else { None };
+        let (waiting, divided) = (self.waiting(), joint.is_some());
+        let rest = self.chain.split(cut, len, spare, joint.map_or(Owner::NONE, Joint::into_owner));
+        Ok((self.cut_off(rest, waiting, len), divided))
+    }
+
+    /// `rest` was taken out of the chain, and of `waiting` bytes the first `before` have stayed.
+    fn cut_off(&mut self, rest: Chain, waiting: u64, before: u64) -> Stream {
+        let mut rest = Stream { chain: rest, base: 0 };
+        rest.set_waiting(waiting - before);
+        self.set_waiting(before);
+        rest
+    }
+
+    /// Completes all slots of `rest`, which was taken out of this stream, for `reason`. They are released
     /// next.
-    pub fn take_back(&mut self, reason: c_int) -> Consumed {
-        let visible = self.available();
-        let mut rest = self.chain.cut();
-        let consumed = rest.consume(u64::MAX, reason);
-        self.chain.prepend(rest);
-        self.held = 0;
-        self.set_waiting(visible);
+    pub fn discard(&mut self, mut rest: Stream, reason: c_int) -> Consumed {
+        let waiting = self.waiting();
+        let consumed = rest.chain.consume(u64::MAX, reason);
+        self.chain.prepend(rest.chain);
+        self.set_waiting(waiting);
         consumed
+    }
+
+    /// Puts back `rest`, which was taken out of this stream.
+    pub fn put_back(&mut self, mut rest: Stream) {
+        let waiting = self.waiting() + rest.waiting();
+        self.chain.append(&mut rest.chain);
+        self.set_waiting(waiting);
     }
 
     /// Appends all of `other`, which has no completed slots. A short `other` is copied, and its block is

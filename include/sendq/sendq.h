@@ -175,6 +175,42 @@ struct msghdr;
 #define SENDQ_CLOSED 256
 
 /**
+ * A flag of a queue: it counts messages (sendq_append_message, sendq_end_message, sendq_queued_messages). A
+ * boundary costs 8 to 16 bytes while its message is queued.
+ */
+#define SENDQ_MESSAGES 8
+
+/**
+ * The kind of a part: bytes to copy.
+ */
+#define SENDQ_PART_COPY 0
+
+/**
+ * The kind of a part: memory that stays unchanged until the message is released.
+ */
+#define SENDQ_PART_REF 1
+
+/**
+ * The kind of a part: bytes of a shared buffer.
+ */
+#define SENDQ_PART_BUF 2
+
+/**
+ * The kind of a part: bytes of a file that stays open until the message is released.
+ */
+#define SENDQ_PART_FILE 3
+
+/**
+ * The kind of a part: bytes of a file that sendq closes when it needs them no more.
+ */
+#define SENDQ_PART_OWNED_FILE 4
+
+/**
+ * The kind of a part: memory with an owner of its own, which is released with data and len.
+ */
+#define SENDQ_PART_OWN 5
+
+/**
  * A sendq_write_fn returns this if it cannot continue before the connection is readable. OpenSSL calls this
  * SSL_ERROR_WANT_READ.
  */
@@ -323,7 +359,7 @@ typedef struct {
      */
     size_t size;
     /**
-     * SENDQ_THREADSAFE, or 0. A thread-safe queue needs a thread-safe pool.
+     * SENDQ_THREADSAFE and SENDQ_MESSAGES, or 0. A thread-safe queue needs a thread-safe pool.
      */
     uint32_t flags;
     /**
@@ -356,6 +392,11 @@ typedef struct {
      * in the CPU cache, and above 8 KiB with a value that was not.
      */
     uint64_t copy_below;
+    /**
+     * With SENDQ_MESSAGES, the most messages that may be queued: an append that would begin one more returns
+     * -ENOBUFS. Default: any number.
+     */
+    uint64_t max_messages;
 } sendq_config_t;
 
 /**
@@ -372,6 +413,52 @@ typedef struct {
  * connection has failed. The callback must not throw: an exception ends the process.
  */
 typedef void (*sendq_release_fn)(void *arg, const void *data, size_t len, int reason);
+
+/**
+ * A part of a message: a range of its bytes. Make it with sendq_part_copy, sendq_part_ref, sendq_part_buf,
+ * sendq_part_file, sendq_part_owned_file or sendq_part_own. A part that is all zero is an empty one.
+ */
+typedef struct {
+    /**
+     * SENDQ_PART_COPY, SENDQ_PART_REF, SENDQ_PART_BUF, SENDQ_PART_FILE, SENDQ_PART_OWNED_FILE or
+     * SENDQ_PART_OWN.
+     */
+    uint32_t kind;
+    /**
+     * The descriptor of a file.
+     */
+    int fd;
+    /**
+     * The memory, or the sendq_buf_t.
+     */
+    const void *data;
+    /**
+     * The offset in the shared buffer or in the file.
+     */
+    uint64_t offset;
+    /**
+     * How many bytes.
+     */
+    uint64_t len;
+    /**
+     * The owner of a SENDQ_PART_OWN.
+     */
+    sendq_release_fn release;
+    /**
+     * The argument of release.
+     */
+    void *arg;
+} sendq_part_t;
+
+/**
+ * A hole in a queue: space for bytes that are known later (sendq_hole).
+ */
+typedef struct {
+    /**
+     * 0: no hole.
+     */
+    uint64_t id;
+} sendq_hole_t;
 
 /**
  * A write callback: takes len bytes at data, for a host with its own way of writing, such as TLS. It returns
@@ -580,6 +667,26 @@ int sendq_close_within(sendq_t *q,
 int sendq_discard(sendq_t *q);
 
 /**
+ * Makes the queue as new, with its config: what is queued is discarded and released with -ECANCELED before the
+ * call returns, statistics are 0, settings made since (sendq_set_watermarks, sendq_set_rate, ...), a cork, a
+ * reservation, a close and an error are gone. The user pointer stays. For hosts that use a connection's object
+ * again. It may be called in a callback.
+ *
+ * -EINVAL: q is NULL. -EBUSY: the queue is being flushed.
+ */
+int sendq_reset(sendq_t *q);
+
+/**
+ * Ends the connection with an error, as if a flush had found it: what is queued is discarded and released with
+ * negative_errno before the call returns, and later appends and flushes return it. For hosts that learn of the
+ * end in another way, such as a read. A queue that has failed keeps its first error: the call succeeds.
+ *
+ * -EINVAL: q is NULL, or negative_errno is not a negative errno. -EBUSY: the queue is being flushed.
+ */
+int sendq_fail(sendq_t *q,
+               int negative_errno);
+
+/**
  * Returns the user pointer of the queue's config. NULL if q is NULL.
  */
 void *sendq_user(const sendq_t *q);
@@ -692,6 +799,18 @@ int sendq_splice(sendq_t *to,
                  sendq_t *from);
 
 /**
+ * sendq_splice of at most the first max_bytes bytes. A piece that is divided is released once, when both parts
+ * are sent or discarded; the reason is 0 if both were sent. What shares a block of memory with bytes that stay is
+ * copied, at most one block. A max_bytes of 0 moves nothing. Costs one step for each borrowed or shared piece
+ * that is moved.
+ *
+ * Hints and errors as for sendq_splice. -EBUSY also if from has an open hole.
+ */
+int sendq_splice_n(sendq_t *to,
+                   sendq_t *from,
+                   uint64_t max_bytes);
+
+/**
  * Corks the queue: what is appended from now on is held back. It counts as queued and against every limit,
  * but no flush sends it, until sendq_uncork makes it available or sendq_rollback discards it. The cork
  * belongs to the queue: in a thread-safe queue it holds back, and a rollback discards, what other threads
@@ -742,6 +861,119 @@ int sendq_reserve(sendq_t *q,
  */
 int sendq_commit(sendq_t *q,
                  size_t used);
+
+/**
+ * Appends the count parts of a message, in order: all of them, or none. Parts of SENDQ_PART_REF and
+ * SENDQ_PART_OWN that are shorter than copy_below are copied, longer ones are borrowed. Parts of a shared buffer
+ * get a reference of their own. If the queue has SENDQ_MESSAGES, a boundary follows the last byte: what was
+ * appended since the boundary before is one message. A boundary does not divide what is sent into more pieces.
+ *
+ * release is called once with arg, NULL, how many bytes of this message have been sent, and a reason, when the
+ * last part that was not copied is not needed any more. If all parts were copied, it is called before this
+ * returns (in a release callback: later). If it is NULL, the memory of SENDQ_PART_REF must stay valid for good.
+ * A message without bytes is none: it succeeds, and release is called before this returns.
+ *
+ * Hints and errors as for sendq_append. On failure the caller still owns everything, descriptors of
+ * SENDQ_PART_OWNED_FILE included, and release is never called.
+ * -EINVAL also if count is negative, if parts is NULL and count is not 0, if a part has an unknown kind, a NULL
+ * or a range that cannot be, or if the parts add up to more than can be counted. -EBADF: a file's fd is negative.
+ * -ENOBUFS also if max_messages are queued. Costs O(count) besides the bytes that are copied.
+ */
+int sendq_append_message(sendq_t *q,
+                         const sendq_part_t *parts,
+                         int count,
+                         sendq_release_fn release,
+                         void *arg);
+
+/**
+ * Sends a message that is complete: sendq_append_message and sendq_flush in one. It first flushes what is
+ * queued. If nothing is queued then, the parts go to the socket from where they are, and only what it refuses is
+ * appended; release is called before this returns if nothing of the message that is not copied is kept. So it
+ * allocates nothing if the socket takes all. A message with parts of files, one of more than 256 pieces, a
+ * thread-safe queue, a cork, a rate, and a call from a release callback take the way of append and flush.
+ *
+ * max_bytes and the hints are those of sendq_flush; SENDQ_HIGH: what is queued is at or over the high
+ * watermark; SENDQ_CLOSED: the message was taken, and then the connection failed (sendq_error), so that it was
+ * released with that error.
+ * Errors as for sendq_append_message and sendq_flush. A negative result means that the caller still owns its
+ * memory, and release is never called; sendq_error says whether the connection is over. -EBUSY is as for
+ * sendq_append.
+ */
+int sendq_send(sendq_t *q,
+               sendq_fd_t fd,
+               const sendq_part_t *parts,
+               int count,
+               sendq_release_fn release,
+               void *arg,
+               size_t max_bytes);
+
+/**
+ * Ends a message: what was appended since the last boundary is one. With nothing appended since, it does
+ * nothing. So does it without SENDQ_MESSAGES.
+ *
+ * -EINVAL: q is NULL. -ENOMEM: out of memory, nothing has changed. Another -errno: the connection has failed
+ * with it.
+ */
+int sendq_end_message(sendq_t *q);
+
+/**
+ * Discards the messages of which no byte was sent, corked ones and open holes included. The message that has
+ * begun to leave stays, so that the peer can tell where the next one begins. Bytes that a write callback has
+ * refused (sendq_flush_with) count as begun. Owners are released with -ECANCELED before the call returns.
+ *
+ * Hint: SENDQ_RESUME.
+ * -EINVAL: q is NULL, or has no SENDQ_MESSAGES. -EBUSY: a flush is in progress. -ENOMEM: out of memory; nothing
+ * is discarded. Costs one step for each piece that is discarded.
+ */
+int sendq_discard_unstarted(sendq_t *q);
+
+/**
+ * Returns how many messages are queued and not wholly sent. A message that has not ended counts once it has
+ * bytes that are queued. 0 without SENDQ_MESSAGES, or if q is NULL.
+ */
+uint64_t sendq_queued_messages(const sendq_t *q);
+
+/**
+ * Returns how many messages were wholly sent, ever. 0 without SENDQ_MESSAGES, or if q is NULL.
+ */
+uint64_t sendq_sent_messages(const sendq_t *q);
+
+/**
+ * Makes a hole for at most max_len bytes, such as a length that is known when what follows is written. Appends
+ * go on behind it. No flush sends what is behind it until it is filled. Several holes may be open. A hole counts
+ * as no bytes until it is filled. When it is filled, what is queued may exceed max by max_len. *out is for
+ * sendq_fill. A hole takes a block of memory, and divides what is sent in two pieces.
+ *
+ * Errors as for sendq_append. -EINVAL also if out is NULL or max_len is larger than an object can be. On failure
+ * *out is no hole.
+ */
+int sendq_hole(sendq_t *q,
+               size_t max_len,
+               sendq_hole_t *out);
+
+/**
+ * Fills a hole of this queue with a copy of len bytes, which may be none. What is behind it may be sent then, up
+ * to the next open hole. A hole that is filled already, or was discarded, is left as it is: the call succeeds.
+ *
+ * Hints: SENDQ_WAKE, if bytes became available and none were; SENDQ_HIGH.
+ * -EINVAL: q is NULL, data is NULL and len is not 0, or len is more than the hole was made for; it stays open.
+ * Another -errno: the connection has failed with it.
+ */
+int sendq_fill(sendq_t *q,
+               sendq_hole_t hole,
+               const void *data,
+               size_t len);
+
+/**
+ * Fills parts with the oldest queued bytes, as sendq_peek does, with parts of files: SENDQ_PART_REF for memory,
+ * SENDQ_PART_FILE for files. Returns how many were filled, at most count. For hosts that hand them to
+ * SSL_sendfile(3), io_uring(7) or a file of their own, and then call sendq_consume. Costs O(count).
+ *
+ * -EINVAL: q is NULL, count is negative, or parts is NULL and count is not 0.
+ */
+int sendq_peek_parts(const sendq_t *q,
+                     sendq_part_t *parts,
+                     int count);
 
 /**
  * Makes a shared buffer by copying len bytes. It counts against the budget of pool (NULL: the default pool)
@@ -1054,3 +1286,63 @@ int sendq_set_logger(sendq_log_fn function,
 #endif  // __cplusplus
 
 #endif  /* SENDQ_SENDQ_H */
+
+
+#ifndef SENDQ_SENDQ_PARTS_H
+#define SENDQ_SENDQ_PARTS_H
+
+/* Parts of a message. */
+
+static inline sendq_part_t sendq_part_of(uint32_t kind, int fd, const void *data, uint64_t offset,
+                                         uint64_t len, sendq_release_fn release, void *arg)
+{
+    sendq_part_t part;
+    part.kind = kind;
+    part.fd = fd;
+    part.data = data;
+    part.offset = offset;
+    part.len = len;
+    part.release = release;
+    part.arg = arg;
+    return part;
+}
+
+/* len bytes to copy. */
+static inline sendq_part_t sendq_part_copy(const void *data, size_t len)
+{
+    return sendq_part_of(SENDQ_PART_COPY, -1, data, 0, len, NULL, NULL);
+}
+
+/* len bytes that stay unchanged until the message is released. */
+static inline sendq_part_t sendq_part_ref(const void *data, size_t len)
+{
+    return sendq_part_of(SENDQ_PART_REF, -1, data, 0, len, NULL, NULL);
+}
+
+/* len bytes of a shared buffer, from offset. The queue takes a reference of its own. */
+static inline sendq_part_t sendq_part_buf(sendq_buf_t *buf, size_t offset, size_t len)
+{
+    return sendq_part_of(SENDQ_PART_BUF, -1, buf, offset, len, NULL, NULL);
+}
+
+/* len bytes of a file, from offset. It stays open and keeps them until the message is released. */
+static inline sendq_part_t sendq_part_file(int fd, uint64_t offset, uint64_t len)
+{
+    return sendq_part_of(SENDQ_PART_FILE, fd, NULL, offset, len, NULL, NULL);
+}
+
+/* The same; sendq closes fd when the bytes are sent or discarded. */
+static inline sendq_part_t sendq_part_owned_file(int fd, uint64_t offset, uint64_t len)
+{
+    return sendq_part_of(SENDQ_PART_OWNED_FILE, fd, NULL, offset, len, NULL, NULL);
+}
+
+/* len bytes with an owner of their own: release is called with arg, data and len when they are not needed any
+ * more, besides the release of the message. */
+static inline sendq_part_t sendq_part_own(const void *data, size_t len, sendq_release_fn release,
+                                          void *arg)
+{
+    return sendq_part_of(SENDQ_PART_OWN, -1, data, 0, len, release, arg);
+}
+
+#endif /* SENDQ_SENDQ_PARTS_H */

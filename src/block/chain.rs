@@ -5,9 +5,12 @@
 //!   Stack   top -> block -> block                    what a pool caches, or an append has taken in advance
 //! ```
 
+use super::gate::{Gate, Gates, Hole, Position};
 use super::{Block, Consumed, Cursor, Header, Link, MemoryUsage, SLOT, block_at, block_at_mut};
+use crate::errno::{Errno, Result};
 use crate::iovec::{Extent, IoVec};
-use crate::slot::Slot;
+use crate::slot::{Owner, Slot};
+use crate::try_box::try_box;
 use libc::c_int;
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
@@ -23,39 +26,41 @@ pub struct Chain {
     /// The first block that is not consumed, or the last one if all are. Blocks before it stay until the
     /// owners of their slots are released.
     front: Option<NonNull<Header>>,
-    /// Nothing behind this position is available, as in [`Position`]. NO_LIMIT: everything is.
-    limit_block: Option<NonNull<Header>>,
-    limit_end: u32,
+    /// Allocated with the first gate, and kept.
+    gates: Option<Box<Gates>>,
     /// Offset of the slots of the last block, up to which bytes may be written; 0 without a block.
     slots_at: u32,
 }
 
-/// A `limit_end` that means no limit.
-const NO_LIMIT: u32 = u32::MAX;
-
 // SAFETY: only the chain owns its blocks, and blocks are Send.
 unsafe impl Send for Chain {}
 
-/// A position in a chain.
+/// A position in the middle of a block.
 #[derive(Clone, Copy)]
-struct Position {
-    /// A block of the chain; None: before the first.
-    block: Option<NonNull<Header>>,
-    /// The offset past the last byte before it. All slots of the block precede it.
-    end: u32,
+pub struct Cut {
+    pub(super) block: NonNull<Header>,
+    /// The offset past the last copied byte before it.
+    pub(super) at: u32,
+    /// The first slot that is behind it, or is divided by it.
+    pub(super) slot: u32,
+    /// How many bytes of that slot precede it.
+    pub(super) inside: u64,
+    /// How many copied bytes and slots of the block are behind it.
+    pub(super) bytes: u32,
+    pub(super) slots: u32,
+}
+
+impl Cut {
+    /// How many bytes a block needs for what is behind the cut in the same block.
+    pub fn space(&self) -> usize {
+        self.bytes as usize + self.slots as usize * SLOT
+    }
 }
 
 impl Chain {
     /// No block.
     pub const fn new() -> Chain {
-        Chain {
-            cursor: Cursor::NONE,
-            head: Link::NONE,
-            front: None,
-            limit_block: None,
-            limit_end: NO_LIMIT,
-            slots_at: 0,
-        }
+        Chain { cursor: Cursor::NONE, head: Link::NONE, front: None, gates: None, slots_at: 0 }
     }
 
     /// No block is held.
@@ -88,11 +93,17 @@ impl Chain {
         self.slots_at - self.cursor.end
     }
 
-    /// Whether a slot fits into the last block, and would be on the same side of the limit as all slots
-    /// there: a limit does not divide the slots of a block.
+    /// Whether a slot would be on the same side of every gate as all slots of the last block: a gate does not
+    /// divide the slots of a block.
+    pub fn takes_slots(&self) -> bool {
+        // Gates are in order, so that only the last one can be in the last block.
+        let last = self.gates.as_ref().and_then(|gates| gates.list.last());
+        last.is_none_or(|gate| gate.position.block != self.cursor.block)
+    }
+
+    /// Whether a slot fits into the last block.
     pub fn has_space_for_slot(&self) -> bool {
-        let is_divided = self.limit_end != NO_LIMIT && self.limit_block == self.cursor.block;
-        !is_divided && self.space() >= SLOT as u32
+        self.space() >= SLOT as u32 && self.takes_slots()
     }
 
     /// Appends `slot`. There is space for it.
@@ -171,10 +182,12 @@ impl Chain {
     pub fn pop(&mut self) -> Option<Block> {
         let mut block = self.head.take()?;
         if self.cursor.block == Some(block.0) {
-            (self.cursor, self.slots_at) = (Cursor::NONE, 0);
-            (self.front, self.limit_block) = (None, None);
+            (self.cursor, self.slots_at, self.front) = (Cursor::NONE, 0, None);
         } else {
             self.pop_before(&mut block);
+        }
+        if let Some(gates) = &mut self.gates {
+            gates.on_popped(block.0);
         }
         Some(block)
     }
@@ -185,9 +198,6 @@ impl Chain {
         self.head.0 = block.header_mut().next.0.take();
         if self.front == Some(block.0) {
             self.front = self.head.0;
-        }
-        if self.limit_block == Some(block.0) {
-            self.limit_block = None;
         }
     }
 
@@ -204,10 +214,34 @@ impl Chain {
 
     /// The end of the available bytes.
     fn visible(&self) -> Position {
-        if self.limit_end != NO_LIMIT {
-            return Position { block: self.limit_block, end: self.limit_end };
-        }
+        let first = self.gates.as_ref().and_then(|gates| gates.first());
+        first.map_or(self.last(), |gate| gate.position)
+    }
+
+    /// The end of the last block.
+    fn last(&self) -> Position {
         Position { block: self.cursor.block, end: self.cursor.end }
+    }
+
+    /// Whether a gate holds bytes back.
+    pub fn has_gates(&self) -> bool {
+        self.gates.as_ref().is_some_and(|gates| !gates.list.is_empty())
+    }
+
+    /// Whether it is corked.
+    pub fn is_corked(&self) -> bool {
+        self.gates.as_ref().is_some_and(|gates| gates.cork().is_some())
+    }
+
+    /// Whether there is a hole that is not filled yet.
+    pub fn has_holes(&self) -> bool {
+        self.gates.as_ref().is_some_and(|gates| gates.has_holes())
+    }
+
+    /// How many of `waiting` queued bytes are available.
+    pub fn available(&self, waiting: u64) -> u64 {
+        let first = self.gates.as_ref().and_then(|gates| gates.first());
+        first.map_or(waiting, |gate| gate.before)
     }
 
     /// Consumes up to `len` available bytes, and every notification that no byte precedes, for `reason`: 0
@@ -215,7 +249,7 @@ impl Chain {
     #[inline(always)]
     pub fn consume(&mut self, len: u64, reason: c_int) -> Consumed {
         let end = self.cursor.end;
-        if self.front != self.cursor.block || self.limit_end != NO_LIMIT {
+        if self.front != self.cursor.block || self.has_gates() {
             return self.consume_blocks(len, reason);
         }
         let mut consumed = Consumed::default();
@@ -229,6 +263,9 @@ impl Chain {
     fn consume_blocks(&mut self, mut len: u64, reason: c_int) -> Consumed {
         let mut consumed = Consumed::default();
         let visible = self.visible();
+        if let Some(gates) = &mut self.gates {
+            gates.on_consumed(len);
+        }
         loop {
             let is_last = self.front == visible.block;
             // SAFETY: this chain owns the block, and is borrowed for as long as the result is.
@@ -261,34 +298,189 @@ impl Chain {
         }
     }
 
-    /// What is written from here on is not available.
-    pub fn limit(&mut self) {
-        let Position { block, end } = self.visible();
-        (self.limit_block, self.limit_end) = (block, end);
+    /// The gates, with space for one more. NO_MEMORY.
+    fn make_gates(&mut self) -> Result<&mut Gates> {
+        let mut gates = match self.gates.take() {
+            Some(gates) => gates,
+            None => try_box(Gates::default())?,
+        };
+        let reserved = gates.list.try_reserve(1);
+        let gates = self.gates.insert(gates);
+        reserved.map_err(|_| Errno::NO_MEMORY)?;
+        Ok(gates)
     }
 
-    /// Makes everything available.
-    pub fn unlimit(&mut self) {
-        self.limit_end = NO_LIMIT;
+    /// Holds back what is appended from here on, behind `waiting` queued bytes. NO_MEMORY.
+    pub fn cork(&mut self, waiting: u64) -> Result<()> {
+        let position = self.last();
+        let gates = self.make_gates()?;
+        gates.list.push(Gate { position, before: waiting, boundaries: 0, hole: None });
+        Ok(())
     }
 
-    /// Ends the limit, and takes out the blocks behind it.
-    pub fn cut(&mut self) -> Chain {
-        let end = std::mem::replace(&mut self.limit_end, NO_LIMIT);
-        let mut limit = self.limit_block.take();
-        // SAFETY: it is a block of this chain (see pop()), which is borrowed for as long as the result is.
-        let Some(last) = (unsafe { block_at_mut(&mut limit) }) else {
-            return std::mem::take(self);
+    /// Ends the cork.
+    pub fn uncork(&mut self) {
+        if let Some(gates) = &mut self.gates
+            && let Some(cork) = gates.cork()
+        {
+            gates.list.remove(cork);
+        }
+    }
+
+    /// Removes all gates. Space that is not filled never is.
+    pub fn remove_gates(&mut self) {
+        if let Some(gates) = &mut self.gates {
+            gates.list.clear();
+        }
+    }
+
+    /// Ends the cork, and takes out the blocks behind it. Returns how many bytes stay as well.
+    pub fn cut_at_cork(&mut self) -> Option<(Chain, u64)> {
+        let gates = self.gates.as_mut()?;
+        let cork = gates.cork()?;
+        let Gate { position, before, .. } = gates.list[cork];
+        gates.list.truncate(cork);
+        Some((self.cut(position), before))
+    }
+
+    /// Makes the space for a hole of `len` bytes behind `waiting` queued ones: all of `block` up to there. The
+    /// block is the last one then, and goes on behind the hole. Returns the id of the hole. NO_MEMORY: `block`
+    /// is returned.
+    pub fn push_hole(
+        &mut self,
+        block: Block,
+        len: u32,
+        waiting: u64,
+        boundaries: u64,
+    ) -> std::result::Result<u64, Block> {
+        debug_assert!(len as usize <= block.capacity());
+        let (position, address) = (self.last(), block.0);
+        let Ok(gates) = self.make_gates() else { return Err(block) };
+        gates.last_id += 1;
+        let id = gates.last_id;
+        let hole = Some(Hole { id, block: address, len });
+        gates.list.push(Gate { position, before: waiting, boundaries, hole });
+        self.push(block);
+        self.cursor.advance(len as usize);
+        self.tail_mut().expect("it was pushed").header_mut().start = len;
+        Ok(id)
+    }
+
+    /// Fills the hole `id` with `bytes`, and removes its gate. They end where what was appended since begins,
+    /// so that both are one piece. Returns how many boundaries there had been when it was made. None: there is
+    /// no such hole. INVALID: more than it was made for.
+    pub fn fill(&mut self, id: u64, bytes: &[u8]) -> Result<Option<u64>> {
+        let Some(gates) = &mut self.gates else { return Ok(None) };
+        let Some(at) = gates.hole(id) else { return Ok(None) };
+        let Gate { boundaries, hole, .. } = gates.list[at];
+        let Some(Hole { block, len, .. }) = hole else { return Ok(None) };
+        if bytes.len() > len as usize {
+            return Err(Errno::INVALID);
+        }
+        gates.list.remove(at);
+        for later in &mut gates.list[at..] {
+            later.before += bytes.len() as u64;
+        }
+        // SAFETY: the gate was removed when its block was, so that the block is of this chain, which is
+        // borrowed. Nothing refers to the first `len` bytes: its copied bytes begin behind them.
+        unsafe {
+            let mut block = Some(block);
+            let block = block_at_mut(&mut block).expect("it is some");
+            let start = len - bytes.len() as u32;
+            ptr::copy_nonoverlapping(bytes.as_ptr(), block.at(start), bytes.len());
+            block.header_mut().start = start;
+        }
+        Ok(Some(boundaries))
+    }
+
+    /// Takes out what is behind `position`, which is that of a gate.
+    fn cut(&mut self, mut position: Position) -> Chain {
+        // SAFETY: it is a block of this chain (see Gates::on_popped), which is borrowed for as long as the
+        // result is.
+        let Some(last) = (unsafe { block_at_mut(&mut position.block) }) else {
+            let gates = self.gates.take();
+            let rest = std::mem::take(self);
+            self.gates = gates;
+            return rest;
         };
         let mut rest = Chain::new();
         rest.head.0 = last.header_mut().next.0.take();
         rest.front = rest.head.0;
         let slots_at = std::mem::replace(&mut self.slots_at, last.slots_at());
-        let before = Cursor { block: limit, end, room: 0 };
+        let before = Cursor { block: position.block, end: position.end, room: 0 };
         let cursor = std::mem::replace(&mut self.cursor, before);
         if !rest.is_empty() {
             (rest.cursor, rest.slots_at) = (cursor, slots_at);
         }
+        rest
+    }
+
+    /// Where `len` available bytes end, at least one. Slots without bytes that follow them precede the cut.
+    pub fn find(&self, mut len: u64) -> Option<Cut> {
+        // SAFETY: this chain owns the block, and is borrowed meanwhile.
+        let mut next = unsafe { block_at(&self.front) };
+        while let Some(block) = next {
+            let is_last = self.cursor.block == Some(block.0);
+            let end = if is_last { self.cursor.end } else { block.header().end };
+            match block.find(end, len) {
+                Ok(mut cut) => {
+                    cut.bytes = end - cut.at;
+                    return Some(cut);
+                }
+                Err(left) => len = left,
+            }
+            next = block.header().next.get();
+            if len == 0 && !next.is_some_and(Block::begins_with_notification) {
+                let slots = block.header().slots;
+                return Some(Cut {
+                    block: block.0,
+                    at: end,
+                    slot: slots,
+                    inside: 0,
+                    bytes: 0,
+                    slots: 0,
+                });
+            }
+        }
+        None
+    }
+
+    /// The slot that `cut` divides.
+    pub fn divided(&self, cut: &Cut) -> Option<Slot> {
+        let block = Some(cut.block).filter(|_| cut.inside > 0);
+        // SAFETY: find() has found it in this chain, which is borrowed.
+        unsafe { block_at(&block) }.map(|block| *block.slot_ref(cut.slot))
+    }
+
+    /// Takes out what is behind `cut`, which is behind `len` bytes, and the gates from there on. What is in
+    /// the same block moves to `spare`, which has space for [`Cut::space`] bytes. `owner` is that of both parts of a divided slot.
+    pub fn split(&mut self, cut: Cut, len: u64, spare: Option<Block>, owner: Owner) -> Chain {
+        let mut address = Some(cut.block);
+        // SAFETY: find() has found it in this chain, which is borrowed for as long as the result is.
+        let last = unsafe { block_at_mut(&mut address) }.expect("it is some");
+        let mut rest = Chain::new();
+        rest.head.0 = last.header_mut().next.0.take();
+        let moved = spare.map(|spare| last.move_behind(&cut, spare, owner));
+        let slots_at = std::mem::replace(&mut self.slots_at, last.slots_at());
+        let before = Cursor { block: Some(cut.block), end: cut.at, room: 0 };
+        let cursor = std::mem::replace(&mut self.cursor, before);
+        if !rest.is_empty() {
+            (rest.cursor, rest.slots_at) = (cursor, slots_at);
+        }
+        if let Some(gates) = &mut self.gates {
+            gates.list.retain(|gate| gate.before < len);
+        }
+        if let Some(mut first) = moved {
+            let (address, slots_at) = (first.0, first.slots_at());
+            first.header_mut().end = cut.bytes;
+            first.header_mut().next.0 = rest.head.0.take();
+            if rest.cursor.block.is_none() {
+                rest.cursor = Cursor { block: Some(address), end: cut.bytes, room: 0 };
+                rest.slots_at = slots_at;
+            }
+            rest.head.set(first);
+        }
+        rest.front = rest.head.0;
         rest
     }
 

@@ -1,15 +1,16 @@
 //! Appends: bytes to copy, memory to borrow, parts of files, notifications, other queues; cork and reserve.
 
-use super::boundary::{guard_callback, iovecs, readable, slice};
+use super::boundary::{iovecs, readable, slice};
 use super::buf::sendq_buf_t;
 use super::handle::{
     Call, confined, enter, enter_timed, enter_unlocked, sendq_release_fn, sendq_t,
 };
+use super::part::{check_file, release_at_once};
 use crate::errno::Errno;
 use crate::flush::WithLocked;
 use crate::iovec::{IoVec, MAX_OBJECT};
 use crate::policy::Hints;
-use crate::release::Shared;
+use crate::release::{self, Shared};
 use crate::slot::{Owner, Slot};
 use libc::c_int;
 use std::ffi::c_void;
@@ -91,11 +92,15 @@ pub unsafe extern "C" fn sendq_append_ref(
     // SAFETY: NULL or the caller's live queue; its memory, which it promises to leave unchanged until the
     // release.
     unsafe {
-        if q.as_ref().is_some_and(|handle| len < handle.copy_below()) {
+        // In a release callback no owner is released at once, so that the stack does not grow.
+        let is_copied = |q: &sendq_t| len < q.copy_below() && !release::is_releasing(q);
+        if q.as_ref().is_some_and(is_copied) {
             return append_copied(q, data, len, owner);
         }
         enter(q, |queue, pool| {
-            readable(data, len)?;
+            if len > 0 {
+                readable(data, len)?;
+            }
             queue.append_slot(pool, Slot::borrowed(data.cast(), len, owner))
         })
     }
@@ -109,8 +114,7 @@ unsafe fn append_copied(q: *mut sendq_t, data: *const c_void, len: usize, owner:
     // SAFETY: as the caller says.
     let result = unsafe { sendq_append(q, data, len) };
     if result >= 0 {
-        // SAFETY: as the caller promises; the queue is not used any more.
-        guard_callback(|| unsafe { owner.release(data, len, 0) });
+        release_at_once(owner, data, len as u64);
     }
     result
 }
@@ -131,15 +135,14 @@ pub unsafe extern "C" fn sendq_append_buf(
     unsafe {
         enter(q, |queue, pool| {
             let shared = buf.as_ref().ok_or(Errno::INVALID)?;
-            let slot = shared.part(offset, len).ok_or(Errno::INVALID)?;
+            let data = shared.data(offset as u64, len).ok_or(Errno::INVALID)?;
             if len == 0 {
                 return queue.append_nothing();
             }
-            // Before the append, because another thread may send and release the slot before it returns.
-            shared.hold();
+            let slot = shared.slot(IoVec::new(data, len));
             let result = queue.append_slot(pool, slot);
             if result.is_err() {
-                // The reference taken above; the caller has another.
+                // The reference of the slot; the caller has another.
                 sendq_buf_t::release(buf);
             }
             result
@@ -169,26 +172,22 @@ pub unsafe extern "C" fn sendq_append_file(
     arg: *mut c_void,
 ) -> c_int {
     let owner = Owner { release, arg };
+    let is_kept;
     // SAFETY: NULL or the caller's live queue.
     let result = unsafe {
+        let defers = q.as_ref().is_some_and(release::is_releasing);
+        is_kept = len > 0 || defers;
         enter(q, |queue, pool| {
-            let end = offset.checked_add(len).filter(|end| *end <= i64::MAX as u64);
-            if end.is_none() {
-                return Err(Errno::INVALID);
-            }
-            if fd < 0 {
-                return Err(Errno::new(libc::EBADF));
-            }
-            if len == 0 {
+            check_file(fd, offset, len)?;
+            if len == 0 && !defers {
                 return queue.append_nothing();
             }
             let slot = Slot::file(fd, offset, len, owner);
             queue.append_slot(pool, slot)
         })
     };
-    if len == 0 && result >= 0 {
-        // SAFETY: as the caller promises; the queue is not used any more.
-        guard_callback(|| unsafe { owner.release(null(), 0, 0) });
+    if !is_kept && result >= 0 {
+        release_at_once(owner, null(), 0);
     }
     result
 }
@@ -234,6 +233,22 @@ pub unsafe extern "C" fn sendq_notify(
 /// Another -errno: one of the connections has failed with it. On failure nothing is moved.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c_int {
+    // SAFETY: as the caller says.
+    unsafe { sendq_splice_n(to, from, u64::MAX) }
+}
+
+/// sendq_splice of at most the first max_bytes bytes. A piece that is divided is released once, when both parts
+/// are sent or discarded; the reason is 0 if both were sent. What shares a block of memory with bytes that stay is
+/// copied, at most one block. A max_bytes of 0 moves nothing. Costs one step for each borrowed or shared piece
+/// that is moved.
+///
+/// Hints and errors as for sendq_splice. -EBUSY also if from has an open hole.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_splice_n(
+    to: *mut sendq_t,
+    from: *mut sendq_t,
+    max_bytes: u64,
+) -> c_int {
     // SAFETY: NULL or the caller's live queues.
     unsafe {
         enter_unlocked(to, false, |to| {
@@ -249,11 +264,11 @@ pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c
             let from = Call::new(from, false);
             if (&raw const *to.handle()) < (&raw const *from.handle()) {
                 to.with_locked(|to, pool| {
-                    from.with_locked(|from, other| to.splice(pool, from, other))
+                    from.with_locked(|from, other| to.splice(pool, from, other, max_bytes))
                 })
             } else {
                 from.with_locked(|from, other| {
-                    to.with_locked(|to, pool| to.splice(pool, from, other))
+                    to.with_locked(|to, pool| to.splice(pool, from, other, max_bytes))
                 })
             }
         })

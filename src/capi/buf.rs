@@ -3,6 +3,7 @@
 use super::boundary::{guard, guard_callback, slice};
 use super::handle::{sendq_pool_t, sendq_release_fn};
 use crate::errno::{Errno, Result};
+use crate::iovec::IoVec;
 use crate::policy::Hints;
 use crate::slot::{Owner, Slot};
 use crate::try_box::try_box;
@@ -26,18 +27,22 @@ pub struct sendq_buf_t {
 }
 
 impl sendq_buf_t {
-    /// A slot for a part of it; None if the range is not inside the buffer.
-    pub(super) fn part(&self, offset: usize, len: usize) -> Option<Slot> {
-        if offset > self.len || len > self.len - offset {
-            return None;
-        }
+    /// The address of `len` bytes from `offset`; None if the range is not inside the buffer.
+    pub(super) fn data(&self, offset: u64, len: usize) -> Option<*const u8> {
+        let offset = usize::try_from(offset).ok().filter(|offset| *offset <= self.len)?;
+        (len <= self.len - offset).then(|| self.data.wrapping_add(offset))
+    }
+
+    /// A slot for `memory` of this buffer, with a reference of its own.
+    pub(super) fn slot(&self, memory: IoVec) -> Slot {
+        self.hold();
         let arg = (&raw const *self).cast_mut().cast();
         let owner = Owner { release: Some(release_buf), arg };
         // SAFETY: inside the buffer, which does not change while it is referenced.
-        Some(unsafe { Slot::shared(self.data.add(offset), len, owner) })
+        unsafe { Slot::shared(memory.base(), memory.len(), owner) }
     }
 
-    pub(super) fn hold(&self) {
+    fn hold(&self) {
         // Relaxed: the caller has a reference, which is enough to make another (as in Arc).
         self.refs.fetch_add(1, Ordering::Relaxed);
     }

@@ -14,6 +14,8 @@ mod flush;
 mod handle;
 mod library;
 mod logger;
+mod message;
+mod part;
 mod pool;
 mod queue;
 mod registry;
@@ -28,6 +30,11 @@ pub use flush::*;
 pub use handle::{sendq_now_fn, sendq_pool_t, sendq_release_fn, sendq_t};
 pub use library::*;
 pub use logger::*;
+pub use message::*;
+pub use part::{
+    SENDQ_PART_BUF, SENDQ_PART_COPY, SENDQ_PART_FILE, SENDQ_PART_OWN, SENDQ_PART_OWNED_FILE,
+    SENDQ_PART_REF, sendq_part_t,
+};
 pub use pool::*;
 pub use queue::*;
 pub use sendmsg::*;

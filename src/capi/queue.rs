@@ -31,6 +31,10 @@ pub const SENDQ_CORKED: c_int = 128;
 /// State: appends are refused, after sendq_close or the end of the connection.
 pub const SENDQ_CLOSED: c_int = 256;
 
+/// A flag of a queue: it counts messages (sendq_append_message, sendq_end_message, sendq_queued_messages). A
+/// boundary costs 8 to 16 bytes while its message is queued.
+pub const SENDQ_MESSAGES: u32 = 8;
+
 /// Borrowed pieces shorter than this are copied, unless the configuration says otherwise.
 const COPY_BELOW: u32 = 8192;
 
@@ -40,7 +44,7 @@ const COPY_BELOW: u32 = 8192;
 pub struct sendq_config_t {
     /// sizeof(sendq_config_t). It tells sendq which version the caller was compiled against.
     pub size: usize,
-    /// SENDQ_THREADSAFE, or 0. A thread-safe queue needs a thread-safe pool.
+    /// SENDQ_THREADSAFE and SENDQ_MESSAGES, or 0. A thread-safe queue needs a thread-safe pool.
     pub flags: u32,
     /// Must be 0.
     pub reserved: u32,
@@ -60,6 +64,9 @@ pub struct sendq_config_t {
     /// On TCP, borrowing began to win at 2 KiB (16 pieces per flush) to 16 KiB (one per flush) with the value
     /// in the CPU cache, and above 8 KiB with a value that was not.
     pub copy_below: u64,
+    /// With SENDQ_MESSAGES, the most messages that may be queued: an append that would begin one more returns
+    /// -ENOBUFS. Default: any number.
+    pub max_messages: u64,
 }
 
 // SAFETY: repr(C), begins with a usize, and integers and raw pointers may be any bytes.
@@ -89,11 +96,11 @@ pub unsafe extern "C" fn sendq_new(
         // SAFETY: NULL, or the caller's struct with its true size.
         let config = unsafe { read_config(config) }?;
         let marks = Watermarks::new(config.low, config.high, config.max)?;
-        let threadsafe = config.flags == SENDQ_THREADSAFE;
+        let threadsafe = config.flags & SENDQ_THREADSAFE != 0;
         let pool = sendq_pool_t::of(pool);
         // SAFETY: alive until the caller gives it up, or static.
         let is_shared = unsafe { pool.as_ref() }.pool().is_shared();
-        let unknown = config.flags & !SENDQ_THREADSAFE;
+        let unknown = config.flags & !(SENDQ_THREADSAFE | SENDQ_MESSAGES);
         if config.reserved != 0 || unknown != 0 || threadsafe && !is_shared {
             return Err(Errno::INVALID);
         }
@@ -101,7 +108,10 @@ pub unsafe extern "C" fn sendq_new(
             0 => COPY_BELOW,
             bytes => u32::try_from(bytes).unwrap_or(u32::MAX),
         };
-        let queue = Queue::new(marks)?;
+        let mut queue = Queue::new(marks)?;
+        if config.flags & SENDQ_MESSAGES != 0 {
+            queue.count_messages(config.max_messages)?;
+        }
         let handle = try_box(sendq_t::new(queue, pool, config.user, copy_below, threadsafe))?;
         // SAFETY: as above.
         unsafe { sendq_pool_t::hold(pool) };
@@ -173,6 +183,42 @@ pub unsafe extern "C" fn sendq_close_within(q: *mut sendq_t, timeout_ns: u64) ->
 pub unsafe extern "C" fn sendq_discard(q: *mut sendq_t) -> c_int {
     // SAFETY: NULL or the caller's live queue.
     unsafe { enter_timed(q, |queue, pool| queue.discard(pool)) }
+}
+
+/// Makes the queue as new, with its config: what is queued is discarded and released with -ECANCELED before the
+/// call returns, statistics are 0, settings made since (sendq_set_watermarks, sendq_set_rate, ...), a cork, a
+/// reservation, a close and an error are gone. The user pointer stays. For hosts that use a connection's object
+/// again. It may be called in a callback.
+///
+/// -EINVAL: q is NULL. -EBUSY: the queue is being flushed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_reset(q: *mut sendq_t) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe {
+        enter_timed(q, |queue, pool| {
+            queue.reset(pool)?;
+            Ok(Hints::NONE)
+        })
+    }
+}
+
+/// Ends the connection with an error, as if a flush had found it: what is queued is discarded and released with
+/// negative_errno before the call returns, and later appends and flushes return it. For hosts that learn of the
+/// end in another way, such as a read. A queue that has failed keeps its first error: the call succeeds.
+///
+/// -EINVAL: q is NULL, or negative_errno is not a negative errno. -EBUSY: the queue is being flushed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_fail(q: *mut sendq_t, negative_errno: c_int) -> c_int {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe {
+        enter_timed(q, |queue, pool| {
+            if !(-4095..0).contains(&negative_errno) {
+                return Err(Errno::INVALID);
+            }
+            queue.fail_unless_busy(pool, Errno::new(-negative_errno))?;
+            Ok(Hints::NONE)
+        })
+    }
 }
 
 /// Returns the user pointer of the queue's config. NULL if q is NULL.

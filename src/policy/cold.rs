@@ -1,5 +1,6 @@
 //! Fields that few queues need, allocated on first use.
 
+use super::Watermarks;
 use super::min_rate::MinRate;
 use super::token_bucket::TokenBucket;
 use crate::block::Block;
@@ -9,6 +10,8 @@ use crate::block::Block;
 pub struct Cold {
     /// A low watermark other than half of the high one.
     pub low: Option<u64>,
+    /// The watermarks of the configuration, if others have replaced them.
+    pub configured: Option<Watermarks>,
     /// Bytes queued in files.
     pub file_bytes: u64,
     /// The rate limit.

@@ -1,22 +1,81 @@
 //! Appends: copied, borrowed or reserved bytes, or all of another queue.
 
-use super::{CORKED, FLUSHING, Queue, RESERVED};
+use super::{FLUSHING, Queue, RESERVED};
 use crate::block::SLOT;
 use crate::errno::{Errno, Result};
 use crate::iovec::IoVecs;
 use crate::policy::{Hints, UNBOUNDED};
 use crate::pool::Pool;
-use crate::slot::{Kind, Slot};
+use crate::slot::Slot;
+use std::iter::once;
 
 /// How many slots that refer to no memory (files, notifications) are admitted before their own size is held
 /// against `max`.
 const FREE_SLOTS: u32 = 64;
 
+/// A part of an append.
+pub enum Piece<'a> {
+    /// Bytes to copy.
+    Copied(&'a [u8]),
+    /// Bytes that somebody else owns, or a notification.
+    Slot(Slot),
+}
+
+/// What an append needs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Size {
+    /// Bytes to copy.
+    pub copied: usize,
+    /// Slots.
+    pub slots: u32,
+    /// Memory that the slots borrow.
+    pub pinned: usize,
+    /// Bytes of files.
+    pub file: u64,
+    /// All bytes.
+    pub bytes: u64,
+}
+
+impl Size {
+    /// `len` bytes to copy.
+    pub fn copied(len: usize) -> Size {
+        Size { copied: len, bytes: len as u64, ..Size::default() }
+    }
+
+    /// One slot.
+    pub fn of(slot: &Slot) -> Size {
+        let mut size = Size::default();
+        size.add_slot(slot);
+        size
+    }
+
+    /// Adds `len` bytes to copy.
+    pub fn add_copied(&mut self, len: usize) {
+        self.copied += len;
+        self.bytes += len as u64;
+    }
+
+    /// Adds a slot.
+    pub fn add_slot(&mut self, slot: &Slot) {
+        self.slots += 1;
+        self.pinned += slot.pinned();
+        self.file += slot.len() - slot.memory();
+        self.bytes += slot.len();
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> u64 {
+        self.bytes - self.file
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.bytes == 0 && self.slots == 0
+    }
+}
+
 impl Queue {
-    /// Appends a copy of `slices`, `total` bytes together: all of them or none.
-    ///
-    /// PIPE: closed. BUSY: memory is reserved. NO_BUFFERS: over the cap or the pool's budget. NO_MEMORY. A
-    /// failed queue returns the error that ended it.
+    /// Appends a copy of `slices`, `total` bytes together: all of them or none. Errors as for
+    /// [`Queue::append_pieces`].
     #[inline(always)]
     pub fn append<'a>(
         &mut self,
@@ -24,15 +83,49 @@ impl Queue {
         total: usize,
         slices: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Hints> {
-        if total == 0 {
+        self.append_pieces(pool, &Size::copied(total), slices.map(Piece::Copied))
+    }
+
+    /// Appends `slot`. On success the queue has to release its owner, on failure the caller keeps it. Errors
+    /// as for [`Queue::append_pieces`].
+    #[inline(always)]
+    pub fn append_slot(&mut self, pool: &Pool, slot: Slot) -> Result<Hints> {
+        self.append_pieces(pool, &Size::of(&slot), once(Piece::Slot(slot)))
+    }
+
+    /// Appends `pieces`, of which `size` is the sum: all of them or none.
+    ///
+    /// PIPE: closed. BUSY: memory is reserved. NO_BUFFERS: over the cap or the pool's budget. NO_MEMORY. A
+    /// failed queue returns the error that ended it.
+    #[inline(always)]
+    pub fn append_pieces<'a>(
+        &mut self,
+        pool: &Pool,
+        size: &Size,
+        pieces: impl Iterator<Item = Piece<'a>>,
+    ) -> Result<Hints> {
+        if size.is_nothing() {
             return self.append_nothing();
         }
-        self.admit(total as u64)?;
-        if total > self.stream.space() {
-            self.add_blocks(pool, total)?;
+        self.admit(size.memory())?;
+        if size.memory() == 0 || size.file > 0 {
+            self.admit_slots(size)?;
         }
-        self.stream.write_all(slices);
-        Ok(self.on_append(total as u64))
+        pool.pin(size.pinned)?;
+        if let Err(errno) = self.make_space(pool, size) {
+            pool.unpin(size.pinned);
+            return Err(errno);
+        }
+        for piece in pieces {
+            match piece {
+                Piece::Copied(bytes) => self.stream.write_all(once(bytes)),
+                Piece::Slot(slot) => self.push_slot(slot),
+            }
+        }
+        if size.slots > 0 {
+            self.on_slots(pool, size);
+        }
+        Ok(if size.bytes == 0 { Hints::NONE } else { self.on_append(size.bytes) })
     }
 
     /// Appends no bytes: a success, unless the queue is closed or has failed.
@@ -40,24 +133,63 @@ impl Queue {
         self.refusal().map_or(Ok(Hints::NONE), Err)
     }
 
-    /// Takes blocks for `total` more bytes, or none. Errors as for [`Queue::append`].
+    /// Takes blocks for what does not fit into the last one, or none. Errors as for
+    /// [`Queue::append_pieces`].
     #[inline(always)]
-    pub(super) fn add_blocks(&mut self, pool: &Pool, total: usize) -> Result<()> {
-        let lacking = total - self.stream.space();
+    fn make_space(&mut self, pool: &Pool, size: &Size) -> Result<()> {
+        let (space, all) = (self.stream.space(), size.copied + size.slots as usize * SLOT);
+        if all <= space && (size.slots == 0 || self.stream.takes_slots()) {
+            return Ok(());
+        }
+        // With slots, the last block may be left as it is: they fit into new ones.
+        let lacking = if size.slots == 0 { all - space } else { all };
         if lacking > pool.capacity() {
-            return self.add_several_blocks(pool, lacking);
+            return self.add_several_blocks(pool, lacking, size.slots > 0);
         }
         self.stream.add_block(pool.take()?);
         Ok(())
     }
 
+    /// Takes blocks for `lacking` bytes, or none. `with_slots`: a slot that does not fit at the end of a
+    /// block leaves its space unused.
     #[inline(never)]
-    pub(super) fn add_several_blocks(&mut self, pool: &Pool, lacking: usize) -> Result<()> {
-        let blocks = pool.take_many(lacking)?;
+    pub(super) fn add_several_blocks(
+        &mut self,
+        pool: &Pool,
+        lacking: usize,
+        with_slots: bool,
+    ) -> Result<()> {
+        let blocks = pool.take_many(lacking, if with_slots { SLOT - 1 } else { 0 })?;
         while let Some(block) = blocks.pop() {
             self.stream.add_block(block);
         }
         Ok(())
+    }
+
+    /// Appends `slot`. There is space for it in the last block, or in one linked behind it.
+    fn push_slot(&mut self, slot: Slot) {
+        if !self.stream.has_space_for_slot() {
+            self.stream.next_block();
+        }
+        self.stream.push_slot(slot);
+        self.counters.appended[slot.kind() as usize] += slot.len();
+    }
+
+    /// Accounts for the slots of an append.
+    #[inline(always)]
+    fn on_slots(&mut self, pool: &Pool, size: &Size) {
+        self.slots += size.slots;
+        if size.file > 0 {
+            self.policy.on_file(size.file);
+        }
+        if size.slots > 1 {
+            while let Some(block) = self.stream.take_unused() {
+                pool.give(block);
+            }
+        }
+        if size.bytes == 0 {
+            self.consume_notifications(pool);
+        }
     }
 
     /// Appends a copy of `iovecs` without their first `skip` bytes, cut off at the high watermark. Returns
@@ -72,46 +204,17 @@ impl Queue {
         Ok(len)
     }
 
-    /// Appends `slot`. On success the queue has to release its owner, on failure the caller keeps it. Errors
-    /// as for [`Queue::append`].
-    #[inline(always)]
-    pub fn append_slot(&mut self, pool: &Pool, slot: Slot) -> Result<Hints> {
-        self.admit(slot.memory())?;
-        if slot.memory() == 0 {
-            self.admit_slot(&slot)?;
-        }
-        let block = if self.stream.has_space_for_slot() { None } else { Some(pool.take()?) };
-        if let Err(errno) = pool.pin(slot.pinned()) {
-            block.into_iter().for_each(|block| pool.give(block));
-            return Err(errno);
-        }
-        if let Some(block) = block {
-            self.stream.push_block(block);
-        }
-        self.stream.push_slot(slot);
-        self.slots += 1;
-        self.counters.appended[slot.kind() as usize] += slot.len();
-        if slot.kind() == Kind::File {
-            self.policy.on_file(slot.len());
-        }
-        if slot.len() == 0 {
-            self.consume_notifications(pool);
-            return Ok(Hints::NONE);
-        }
-        Ok(self.on_append(slot.len()))
-    }
-
-    /// Admits a slot without memory: a notification, or a part of a file. NO_BUFFERS: the slots themselves
-    /// take more memory than the cap, or the number of queued bytes would overflow. NO_MEMORY: no memory for
-    /// the count of file bytes.
+    /// Admits slots without memory: notifications, or parts of files. NO_BUFFERS: the slots themselves take
+    /// more memory than the cap, or the number of queued bytes would overflow. NO_MEMORY: no memory for the
+    /// count of file bytes.
     #[cold]
-    pub(super) fn admit_slot(&mut self, slot: &Slot) -> Result<()> {
+    fn admit_slots(&mut self, size: &Size) -> Result<()> {
         let bytes = u64::from(self.slots) * SLOT as u64;
         let exceeds_cap = self.slots >= FREE_SLOTS && !self.policy.fits_cap(bytes);
-        if exceeds_cap || !self.can_count(slot.len()) {
+        if exceeds_cap || !self.can_count(size.bytes) {
             return Err(Errno::NO_BUFFERS);
         }
-        if slot.kind() == Kind::File { self.policy.make_cold().map(drop) } else { Ok(()) }
+        if size.file > 0 { self.policy.make_cold().map(drop) } else { Ok(()) }
     }
 
     /// Whether `len` more bytes can be counted. Without files, the cap sees to that.
@@ -159,29 +262,49 @@ impl Queue {
         refusal.map_or(Ok(hints), Err)
     }
 
-    /// Moves all of `from` to the end of this queue: all or nothing. Nothing is copied, except a short
-    /// stream. The bytes count as sent by `from`.
+    /// Moves the first `most` available bytes of `from`, or all, to the end of this queue: all or nothing.
+    /// Nothing is copied, except a short stream, and what shares a block with bytes that stay. The bytes
+    /// count as sent by `from`.
     ///
-    /// BUSY: either queue has memory reserved, or `from` is corked, is being flushed, or has owners to
-    /// release. Otherwise as for [`Queue::append`]; a failed `from` returns its error.
-    pub fn splice(&mut self, pool: &Pool, from: &mut Queue, from_pool: &Pool) -> Result<Hints> {
+    /// BUSY: either queue has memory reserved, or `from` is corked or has a hole, is being flushed, or has
+    /// owners to release. Otherwise as for [`Queue::append`]; a failed `from` returns its error.
+    pub fn splice(
+        &mut self,
+        pool: &Pool,
+        from: &mut Queue,
+        from_pool: &Pool,
+        most: u64,
+    ) -> Result<Hints> {
         if let Some(errno) = from.failure() {
             return Err(errno);
         }
-        let is_busy = from.flags.any(FLUSHING | RESERVED | CORKED);
+        let is_busy = from.flags.any(FLUSHING | RESERVED) || from.stream.has_gates();
         if is_busy || from.unreleased > 0 {
             return Err(Errno::BUSY);
         }
+        if most == 0 || from.waiting() == 0 {
+            return self.admit(0).map(|()| Hints::NONE);
+        }
+        let rest = from.split_off(from_pool, most)?;
+        let spliced = self.splice_all(pool, from, from_pool);
+        if let Some(rest) = rest {
+            from.put_back(rest);
+        }
+        spliced
+    }
+
+    /// Moves all of `from`, which is not empty.
+    fn splice_all(&mut self, pool: &Pool, from: &mut Queue, from_pool: &Pool) -> Result<Hints> {
         let (len, file_bytes) = (from.waiting(), from.policy.file_bytes());
         if !self.can_count(len) {
             return Err(Errno::NO_BUFFERS);
         }
         self.admit(len - file_bytes)?;
-        if len == 0 {
-            return Ok(Hints::NONE);
-        }
         if file_bytes > 0 {
             self.policy.make_cold()?;
+        }
+        if let (Some(messages), Some(others)) = (&mut self.messages, &from.messages) {
+            messages.reserve_for(others)?;
         }
         let usage = from.stream.memory_usage(|_| 1);
         pool.adopt(from_pool, usage.allocated as usize, usage.borrowed as usize)?;
@@ -189,6 +312,7 @@ impl Queue {
         from.policy.on_file_removed(file_bytes);
         from.note_peak();
         from.forget_offered(from_pool);
+        self.splice_messages(from, len);
         if let Some(copied) = self.stream.join(&mut from.stream) {
             pool.give(copied);
         }

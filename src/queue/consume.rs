@@ -1,6 +1,6 @@
 //! How bytes are shown, consumed, and their owners taken for release.
 
-use super::{CLOSED, CORKED, FLUSHING, Flushed, Queue, RELEASE, RESERVED};
+use super::{CLOSED, FLUSHING, Flushed, Queue, RELEASE, RESERVED};
 use crate::block::Consumed;
 use crate::errno::{Errno, Result};
 use crate::iovec::Extent;
@@ -117,7 +117,7 @@ impl Queue {
         if self.flags.any(FLUSHING) {
             return Err(Errno::BUSY);
         }
-        let is_free = self.waiting() == 0 && !self.flags.any(CORKED) && !self.policy.has_rate();
+        let is_free = self.waiting() == 0 && !self.stream.has_gates() && !self.policy.has_rate();
         self.flags.set(FLUSHING, is_free);
         Ok(is_free)
     }
@@ -125,6 +125,9 @@ impl Queue {
     /// `len` bytes were sent past this empty queue.
     pub fn on_write_through(&mut self, len: u64) {
         self.counters.sent += len;
+        if let Some(messages) = &mut self.messages {
+            messages.on_removed(len, true);
+        }
     }
 
     /// The first `len` bytes, all available, were sent. A flush calls this after each call of its sink, and
@@ -150,6 +153,9 @@ impl Queue {
     #[inline(always)]
     pub(super) fn remove_front(&mut self, pool: &Pool, len: u64, reason: c_int) {
         self.note_peak();
+        if let Some(messages) = &mut self.messages {
+            messages.on_removed(len, reason == 0);
+        }
         let consumed = self.stream.consume(len, reason);
         self.on_consumed(pool, consumed);
     }
@@ -157,7 +163,7 @@ impl Queue {
     /// Updates the counts after something was consumed, and returns the blocks that are not needed any more.
     #[inline(always)]
     pub(super) fn on_consumed(&mut self, pool: &Pool, consumed: Consumed) {
-        if consumed != Consumed::default() {
+        if consumed.slots > 0 || consumed.file > 0 {
             self.on_slots_consumed(consumed);
         }
         self.give_idle(pool);
@@ -180,7 +186,8 @@ impl Queue {
     /// Returns the blocks that are not needed any more to the pool.
     #[inline(always)]
     pub(super) fn give_idle(&mut self, pool: &Pool) {
-        if self.waiting() > 0 || self.slots > 0 || self.flags.any(RESERVED) {
+        let is_held = self.slots > 0 || self.flags.any(RESERVED) || self.stream.has_holes();
+        if self.waiting() > 0 || is_held {
             while let Some(block) = self.stream.pop_completed() {
                 pool.give(block);
             }

@@ -8,14 +8,14 @@ use crate::pool::Pool;
 impl Queue {
     /// Holds back what is appended from here on.
     ///
-    /// ALREADY: it is corked. Errors as for [`Queue::append`].
+    /// ALREADY: it is corked. NO_MEMORY. Errors as for [`Queue::append`].
     pub fn cork(&mut self) -> Result<()> {
         self.admit(0)?;
         if self.flags.any(CORKED) {
             return Err(Errno::ALREADY);
         }
+        self.stream.cork()?;
         self.flags.set(CORKED, true);
-        self.stream.cork();
         Ok(())
     }
 
@@ -27,16 +27,21 @@ impl Queue {
         let before = self.available();
         self.flags.set(CORKED, false);
         self.stream.uncork();
+        Ok(self.on_revealed(pool, before))
+    }
+
+    /// Bytes may have become available where only `before` were. WAKE: none was.
+    pub(super) fn on_revealed(&mut self, pool: &Pool, before: u64) -> Hints {
         if before > 0 {
-            return Ok(Hints::NONE);
+            return Hints::NONE;
         }
         self.remove_front(pool, 0, 0);
-        if self.waiting() == 0 {
-            return Ok(Hints::NONE);
+        if self.available() == 0 {
+            return Hints::NONE;
         }
-        // The corked bytes could not be sent until now, so their stall clock starts later.
+        // They could not be sent until now, so their stall clock starts later.
         self.policy.on_available();
-        Ok(Hints::WAKE)
+        Hints::WAKE
     }
 
     /// Discards the corked bytes, and completes their slots. Errors as for [`Queue::uncork`]. RESUME as for a
@@ -45,10 +50,22 @@ impl Queue {
         self.admit_end_of_cork()?;
         self.note_peak();
         self.flags.set(CORKED, false);
-        self.counters.discarded += self.waiting() - self.available();
-        let consumed = self.stream.take_back(Errno::CANCELED.negated());
-        self.on_consumed(pool, consumed);
+        if let Some(rest) = self.stream.cut_at_cork() {
+            self.counters.discarded += rest.waiting();
+            let consumed = self.stream.discard(rest, Errno::CANCELED.negated());
+            self.on_consumed(pool, consumed);
+        }
+        self.on_messages_cut();
         Ok(self.policy.on_consume(self.waiting()))
+    }
+
+    /// Corks again, after the cork was discarded with what was behind it.
+    pub(super) fn cork_again(&mut self) {
+        if self.flags.any(CORKED) && !self.stream.is_corked() {
+            // There is memory: it was corked before.
+            let corked = self.stream.cork();
+            debug_assert!(corked.is_ok());
+        }
     }
 
     pub(super) fn admit_end_of_cork(&self) -> Result<()> {

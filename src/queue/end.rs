@@ -67,6 +67,35 @@ impl Queue {
         self.drop_all(pool, Errno::CANCELED);
     }
 
+    /// As it was made: nothing queued, corked or reserved, no failure, no figures, and the settings of its
+    /// configuration. BUSY: a flush is in progress.
+    pub fn reset(&mut self, pool: &Pool) -> Result<()> {
+        if self.flags.any(FLUSHING) {
+            return Err(Errno::BUSY);
+        }
+        self.clear(pool);
+        self.flags.set(CLOSED | CORKED | REPORTED, false);
+        self.stream.remove_gates();
+        self.failure = 0;
+        self.counters = Counters::default();
+        self.policy.reset();
+        if let Some(messages) = &mut self.messages {
+            messages.reset();
+        }
+        Ok(())
+    }
+
+    /// The host ends the connection with `errno`. BUSY: a flush is in progress.
+    pub fn fail_unless_busy(&mut self, pool: &Pool, errno: Errno) -> Result<()> {
+        if self.flags.any(FLUSHING) {
+            return Err(Errno::BUSY);
+        }
+        if self.failure().is_none() {
+            self.fail(pool, errno);
+        }
+        Ok(())
+    }
+
     /// The host discards what is queued. That is logged if the sink was full.
     pub(super) fn report_giving_up(&mut self) {
         if self.policy.is_blocked() {
@@ -89,15 +118,13 @@ impl Queue {
     pub(super) fn drop_all(&mut self, pool: &Pool, errno: Errno) -> Hints {
         let waiting = self.waiting();
         self.counters.discarded += waiting;
-        self.stream.uncork();
+        self.stream.remove_gates();
         self.forget_offered(pool);
         self.remove_front(pool, waiting, errno.negated());
         if self.policy.is_blocked() {
             self.policy.unblock(pool.now());
         }
-        if self.flags.any(CORKED) {
-            self.stream.cork();
-        }
+        self.cork_again();
         self.policy.on_consume(self.waiting())
     }
 }

@@ -43,6 +43,7 @@ pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
     };
     let (low, high, max) = setting.marks();
     let config = sendq_config_t {
+        max_messages: 0,
         size: size_of::<sendq_config_t>(),
         flags: threadsafe,
         reserved: 0,

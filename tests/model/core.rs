@@ -321,7 +321,7 @@ impl Driver for Core {
             let from =
                 Call { handle: from, asks_clock: false, deferred: Cell::new(Deferred::NONE) };
             let result = to.with_locked(|to, pool| {
-                from.with_locked(|from, other| to.splice(pool, from, other))
+                from.with_locked(|from, other| to.splice(pool, from, other, u64::MAX))
             });
             assert_eq!(from.deferred.get(), Deferred::NONE);
             result

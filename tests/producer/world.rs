@@ -125,6 +125,7 @@ impl World {
             high,
             max,
             copy_below: 1,
+            max_messages: 0,
         };
         let mut pool = null_mut();
         // SAFETY: configs and places of this function.

@@ -1,0 +1,55 @@
+//! The one owner of the two parts of a divided slot. It is released when both are completed.
+
+#![allow(unsafe_code)]
+
+use crate::errno::Result;
+use crate::slot::{Owner, Slot};
+use crate::try_box::try_box;
+use libc::{c_int, c_void};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+/// The slot as it was before it was divided. Its parts may be in queues of different threads.
+pub struct Joint {
+    slot: Slot,
+    /// How many parts are not completed.
+    parts: AtomicU32,
+    /// The reason of the part that was completed first.
+    reason: AtomicI32,
+}
+
+impl Joint {
+    /// The owner of the two parts of `slot`. NO_MEMORY.
+    pub fn new(slot: Slot) -> Result<Box<Joint>> {
+        try_box(Joint { slot, parts: AtomicU32::new(2), reason: AtomicI32::new(0) })
+    }
+
+    /// As both parts have it.
+    pub fn into_owner(self: Box<Joint>) -> Owner {
+        Owner { release: Some(release_part), arg: Box::into_raw(self).cast() }
+    }
+}
+
+/// The release callback of a part.
+unsafe extern "C-unwind" fn release_part(
+    arg: *mut c_void,
+    _: *const c_void,
+    _: usize,
+    reason: c_int,
+) {
+    let joint = arg.cast::<Joint>();
+    // SAFETY: made by into_owner(), and alive until both parts have called this. Acquire and release, so that
+    // the last one sees the reason of the other.
+    let other = unsafe {
+        if (*joint).parts.load(Ordering::Acquire) == 2 {
+            (*joint).reason.store(reason, Ordering::Relaxed);
+        }
+        if (*joint).parts.fetch_sub(1, Ordering::AcqRel) == 2 {
+            return;
+        }
+        Box::from_raw(joint)
+    };
+    let mut slot = other.slot;
+    slot.reason = if reason == 0 { other.reason.load(Ordering::Relaxed) } else { reason };
+    drop(other);
+    slot.release();
+}

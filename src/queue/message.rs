@@ -1,0 +1,106 @@
+//! Messages: what the host counts, and what is discarded as a whole.
+
+use super::{FLUSHING, Piece, Queue, Size};
+use crate::errno::{Errno, Result};
+use crate::messages::Messages;
+use crate::policy::Hints;
+use crate::pool::Pool;
+use crate::try_box::try_box;
+
+impl Queue {
+    /// Counts messages from now on, of which at most `max` may be queued; 0: any number. NO_MEMORY.
+    pub fn count_messages(&mut self, max: u64) -> Result<()> {
+        self.messages = Some(try_box(Messages::new(max))?);
+        Ok(())
+    }
+
+    /// Messages that are not wholly sent; 0 if they are not counted.
+    pub fn queued_messages(&self) -> u64 {
+        self.messages.as_ref().map_or(0, |messages| messages.queued(self.waiting()))
+    }
+
+    /// Messages that are wholly sent.
+    pub fn sent_messages(&self) -> u64 {
+        self.messages.as_ref().map_or(0, |messages| messages.sent())
+    }
+
+    /// Whether the next byte would begin a message that is one too many.
+    pub(super) fn is_full(&self, waiting: u64) -> bool {
+        self.messages.as_ref().is_some_and(|messages| messages.is_full(waiting))
+    }
+
+    /// Allocates what [`Queue::end_message`] needs. NO_MEMORY.
+    #[inline(always)]
+    pub fn reserve_boundary(&mut self) -> Result<()> {
+        self.messages.as_mut().map_or(Ok(()), |messages| messages.reserve())
+    }
+
+    /// What was appended since the last boundary is a message.
+    pub fn end_message(&mut self) {
+        let waiting = self.waiting();
+        if let Some(messages) = &mut self.messages {
+            messages.end(waiting);
+        }
+    }
+
+    /// Appends `pieces`, of which `size` is the sum, as the end of a message. Errors as for
+    /// [`Queue::append_pieces`].
+    #[inline(always)]
+    pub fn append_message<'a>(
+        &mut self,
+        pool: &Pool,
+        size: &Size,
+        pieces: impl Iterator<Item = Piece<'a>>,
+    ) -> Result<Hints> {
+        if size.bytes > 0 {
+            self.reserve_boundary()?;
+        }
+        let hints = self.append_pieces(pool, size, pieces)?;
+        self.end_message();
+        Ok(hints)
+    }
+
+    /// The last bytes were taken out.
+    pub(super) fn on_messages_cut(&mut self) {
+        let waiting = self.waiting();
+        if let Some(messages) = &mut self.messages {
+            messages.on_cut(waiting);
+        }
+    }
+
+    /// All `len` bytes of `from` are moved behind those of this queue, whose messages have space for those of
+    /// `from`.
+    pub(super) fn splice_messages(&mut self, from: &mut Queue, len: u64) {
+        let waiting = self.waiting();
+        if let (Some(messages), Some(others)) = (&mut self.messages, &from.messages) {
+            messages.join(others, waiting);
+        }
+        if let Some(others) = &mut from.messages {
+            others.on_removed(len, true);
+        }
+    }
+
+    /// Discards the messages of which no byte was sent, or offered to a sink that needs the same bytes again.
+    /// RESUME as for a flush.
+    ///
+    /// INVALID: messages are not counted. BUSY: a flush is in progress. NO_MEMORY.
+    pub fn discard_unstarted(&mut self, pool: &Pool) -> Result<Hints> {
+        let messages = self.messages.as_ref().ok_or(Errno::INVALID)?;
+        if self.flags.any(FLUSHING) {
+            return Err(Errno::BUSY);
+        }
+        let offered = self.policy.cold().and_then(|cold| cold.offered.as_ref());
+        let offered = offered.map_or(0, |offered| offered.len as u64);
+        let begun = messages.begun(self.waiting(), offered);
+        if begun == 0 {
+            return self.discard(pool);
+        }
+        self.note_peak();
+        if let Some(rest) = self.split_off(pool, begun)? {
+            self.discard_rest(pool, rest, Errno::CANCELED);
+            self.on_messages_cut();
+            self.cork_again();
+        }
+        Ok(self.policy.on_consume(self.waiting()))
+    }
+}

@@ -1,0 +1,47 @@
+//! A queue whose last bytes are taken out: to be discarded, or to be put back.
+
+use super::Queue;
+use crate::errno::{Errno, Result};
+use crate::pool::Pool;
+use crate::slot::Kind;
+use crate::stream::Stream;
+
+/// The last bytes of a queue.
+pub(super) struct Rest {
+    pub(super) stream: Stream,
+    slots: u32,
+    file_bytes: u64,
+}
+
+impl Queue {
+    /// Takes out what is behind the first `len` queued bytes; None: there are no more. NO_MEMORY.
+    pub(super) fn split_off(&mut self, pool: &Pool, len: u64) -> Result<Option<Rest>> {
+        if len >= self.waiting() {
+            return Ok(None);
+        }
+        let (stream, divided) = self.stream.split(len, |bytes| pool.take_record(bytes))?;
+        let usage = self.stream.memory_usage(|_| 1);
+        let slots = self.slots + u32::from(divided) - usage.slots;
+        let file_bytes = self.policy.file_bytes() - usage.waiting[Kind::File as usize];
+        self.slots = usage.slots;
+        self.policy.on_file_removed(file_bytes);
+        Ok(Some(Rest { stream, slots, file_bytes }))
+    }
+
+    /// Puts back what [`Queue::split_off`] has taken out.
+    pub(super) fn put_back(&mut self, rest: Rest) {
+        self.slots += rest.slots;
+        self.policy.on_file(rest.file_bytes);
+        self.stream.put_back(rest.stream);
+    }
+
+    /// Discards what [`Queue::split_off`] has taken out. Its slots are released next.
+    pub(super) fn discard_rest(&mut self, pool: &Pool, rest: Rest, errno: Errno) {
+        self.counters.discarded += rest.stream.waiting();
+        self.slots += rest.slots;
+        let mut consumed = self.stream.discard(rest.stream, errno.negated());
+        // split_off() has subtracted the bytes of files already.
+        consumed.file = 0;
+        self.on_consumed(pool, consumed);
+    }
+}
