@@ -247,34 +247,47 @@ pub fn send_message<S: Sink>(
     fill: impl FnOnce(&mut Fill) -> bool,
     keep: impl FnOnce(&mut Queue, &Pool, usize) -> Result<Hints>,
 ) -> Result<Hints> {
-    let (waits, sent) =
-        q.with_locked(|queue, _| queue.admit(0).map(|()| (queue.waiting() > 0, queue.sent())))?;
-    let mut hints = if waits { flush_or_more(q, sink, max_bytes)? } else { Hints::NONE };
-    if hints.any(Hints::BLOCKED | Hints::MORE) {
-        return q.with_locked(|queue, pool| keep(queue, pool, 0)).map(|more| hints | more);
-    }
-    let flushed = q.with_locked(|queue, _| queue.sent()) - sent;
-    let budget = match max_bytes {
-        0 => usize::MAX,
-        most => most - usize::try_from(flushed).unwrap_or(most).min(most),
-    };
+    let (hints, budget) = flush_before(q, sink, max_bytes)?;
     let mut room: Room = [const { MaybeUninit::uninit() }; MAX_IOVECS];
     let mut offer = Fill::new(&mut room, budget);
-    let is_offered = fill(&mut offer) && offer.bytes > 0;
+    let may_pass = budget > 0 && fill(&mut offer) && offer.bytes > 0;
     let (count, bytes) = (offer.count, offer.bytes);
-    if is_offered && q.with_locked(|queue, _| queue.begin_write_through())? {
+    if may_pass && q.with_locked(|queue, _| queue.begin_write_through())? {
         let (kept, rest) = write_through(q, sink, written(&room, count), bytes, keep)?;
         return Ok(hints | kept.without(Hints::WAKE) | rest);
     }
-    let kept = q.with_locked(|queue, pool| keep(queue, pool, 0))?;
-    hints |= kept.without(Hints::WAKE);
-    let rest = if budget == 0 { Ok(Hints::MORE) } else { flush_or_more(q, sink, budget) };
-    Ok(hints | rest.unwrap_or(Hints::CLOSED))
+    let kept = q.with_locked(|queue, pool| keep(queue, pool, 0))?.without(Hints::WAKE);
+    let rest = match budget {
+        0 => Ok(Hints::MORE),
+        _ if hints.any(Hints::BLOCKED) => Ok(Hints::NONE),
+        _ => flush_or_more(q, sink, budget),
+    };
+    Ok(hints | kept | rest.unwrap_or(Hints::CLOSED))
+}
+
+/// Flushes what is queued, if anything is. Returns how many bytes may still be sent as well.
+fn flush_before<S: Sink>(
+    q: &impl WithLocked,
+    sink: &mut S,
+    max_bytes: usize,
+) -> Result<(Hints, usize)> {
+    let budget = if max_bytes == 0 { usize::MAX } else { max_bytes };
+    let (waits, before) = q.with_locked(|queue, _| {
+        queue.admit(0)?;
+        Ok((queue.waiting() > 0, queue.sent()))
+    })?;
+    if !waits {
+        return Ok((Hints::NONE, budget));
+    }
+    let hints = flush_or_more(q, sink, budget)?;
+    let sent = q.with_locked(|queue, _| queue.sent()) - before;
+    let sent = usize::try_from(sent).unwrap_or(usize::MAX);
+    Ok((hints, if hints.any(Hints::MORE) { 0 } else { budget.saturating_sub(sent) }))
 }
 
 /// A flush. MORE: another thread is flushing.
-fn flush_or_more<S: Sink>(q: &impl WithLocked, sink: &mut S, max_bytes: usize) -> Result<Hints> {
-    match flush(q, sink, if max_bytes == usize::MAX { 0 } else { max_bytes }) {
+fn flush_or_more<S: Sink>(q: &impl WithLocked, sink: &mut S, budget: usize) -> Result<Hints> {
+    match flush(q, sink, if budget == usize::MAX { 0 } else { budget }) {
         Err(Errno::BUSY) => Ok(Hints::MORE),
         outcome => outcome,
     }

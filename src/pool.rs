@@ -304,10 +304,16 @@ impl Pool {
     }
 
     /// Charges `bytes` of borrowed memory. NO_BUFFERS: the budget is spent.
+    #[inline(always)]
     pub fn pin(&self, bytes: usize) -> Result<()> {
+        if bytes == 0 { Ok(()) } else { self.pin_some(bytes) }
+    }
+
+    #[inline(never)]
+    fn pin_some(&self, bytes: usize) -> Result<()> {
         // Loaded under the lock, which pin_shared() holds as well.
         let pin = |state: &State| state.pin(bytes, self.shared.load(Ordering::Relaxed));
-        if bytes == 0 || self.state.with_locked(pin) {
+        if self.state.with_locked(pin) {
             return Ok(());
         }
         self.charge(bytes, |state| add(&state.pinned, bytes))

@@ -69,16 +69,19 @@ impl Stream {
         self.chain.space() as usize
     }
 
-    /// Appends a copy of `slices`. There is space for them in the last block and in those linked behind it.
-    #[inline(always)]
-    pub fn write_all<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) {
+    /// Lets [`Stream::write`] take as many bytes as fit.
+    pub fn open_room(&mut self) {
         self.chain.set_room(u64::MAX);
-        for bytes in slices {
-            if bytes.len() > self.room() {
-                self.write_across(bytes);
-            } else {
-                self.write(bytes);
-            }
+    }
+
+    /// Appends a copy of `bytes`. There is space for them in the last block and in those linked behind it, and
+    /// [`Stream::open_room`] was called.
+    #[inline(always)]
+    pub fn write_piece(&mut self, bytes: &[u8]) {
+        if bytes.len() > self.room() {
+            self.write_across(bytes);
+        } else {
+            self.write(bytes);
         }
     }
 
@@ -190,6 +193,7 @@ impl Stream {
     }
 
     /// Takes out the oldest block. Nothing is queued.
+    #[inline(always)]
     pub fn pop(&mut self) -> Option<Block> {
         let block = self.chain.pop();
         if self.chain.is_empty() {

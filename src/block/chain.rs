@@ -186,10 +186,15 @@ impl Chain {
         } else {
             self.pop_before(&mut block);
         }
-        if let Some(gates) = &mut self.gates {
-            gates.on_popped(block.0);
+        if self.gates.is_some() {
+            self.on_popped(block.0);
         }
         Some(block)
+    }
+
+    #[inline(never)]
+    fn on_popped(&mut self, block: NonNull<Header>) {
+        self.gates.iter_mut().for_each(|gates| gates.on_popped(block));
     }
 
     /// `block` was the head, and is not the last.

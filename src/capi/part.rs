@@ -1,6 +1,6 @@
 //! The parts of a message, as C describes them.
 
-use super::boundary::{guard_callback, readable, slice};
+use super::boundary::guard_callback;
 use super::buf::sendq_buf_t;
 use super::handle::{sendq_release_fn, sendq_t};
 use crate::errno::{Errno, Result};
@@ -67,21 +67,25 @@ impl sendq_part_t {
         }
     }
 
-    fn memory_len(&self) -> Result<usize> {
-        usize::try_from(self.len).map_err(|_| Errno::INVALID)
+    /// The address of its first byte, unless it is a file. INVALID: NULL, or a range that is not inside the
+    /// shared buffer.
+    #[inline(always)]
+    fn address(&self) -> Result<*const u8> {
+        if self.kind == SENDQ_PART_BUF {
+            let len = usize::try_from(self.len).map_err(|_| Errno::INVALID)?;
+            return self.shared()?.data(self.offset, len).ok_or(Errno::INVALID);
+        }
+        let address = self.data.cast::<u8>();
+        // A length that no object has is found in the sum of all.
+        let wraps = (address as u64).checked_add(self.len).is_none();
+        if (address.is_null() || wraps) && self.len > 0 { Err(Errno::INVALID) } else { Ok(address) }
     }
 
-    /// Its memory. INVALID: NULL, or a length that no object has.
-    fn memory(&self) -> Result<IoVec> {
-        let len = self.memory_len()?;
-        let data = match self.kind {
-            SENDQ_PART_BUF => self.shared()?.data(self.offset, len).ok_or(Errno::INVALID)?,
-            _ => self.data.cast(),
-        };
-        if len > 0 {
-            readable(data.cast(), len)?;
-        }
-        Ok(IoVec::new(data, len))
+    /// Its memory after its first `skip` bytes. It is checked.
+    #[inline(always)]
+    fn memory(&self, skip: u64) -> IoVec {
+        let address = self.address().unwrap_or(null());
+        IoVec::new(address.wrapping_add(skip as usize), (self.len - skip) as usize)
     }
 
     /// INVALID: NULL.
@@ -96,12 +100,11 @@ impl sendq_part_t {
 
     /// INVALID: an unknown kind, memory that cannot be, a range that is not inside the buffer or no file can
     /// have. BADF: no descriptor.
+    #[inline(always)]
     fn check(&self) -> Result<()> {
         match self.kind {
             SENDQ_PART_FILE | SENDQ_PART_OWNED_FILE => check_file(self.fd, self.offset, self.len),
-            SENDQ_PART_COPY | SENDQ_PART_REF | SENDQ_PART_BUF | SENDQ_PART_OWN => {
-                self.memory().map(drop)
-            }
+            ..=SENDQ_PART_OWN => self.address().map(drop),
             _ => Err(Errno::INVALID),
         }
     }
@@ -109,7 +112,7 @@ impl sendq_part_t {
     /// The slot for all of it, which is checked. It gets a reference of its own to a shared buffer.
     fn slot(&self) -> Slot {
         let owner = Owner { release: self.release, arg: self.arg };
-        let memory = self.memory().unwrap_or(IoVec::new(null(), 0));
+        let memory = if self.is_file() { IoVec::new(null(), 0) } else { self.memory(0) };
         // SAFETY: as the caller promises, the memory stays unchanged until the release.
         unsafe {
             match self.kind {
@@ -168,7 +171,8 @@ pub(super) struct Plan {
     /// The part behind which the slot of the message's owner comes, counted from 1; 0: before all; None: it
     /// needs none.
     owner_after: Option<usize>,
-    has_files: bool,
+    /// Some part that becomes no slot has an owner.
+    has_owners: bool,
 }
 
 impl<'a> Parts<'a> {
@@ -229,26 +233,28 @@ impl<'a> Parts<'a> {
     ///
     /// INVALID: a part that cannot be, or more bytes than can be counted. BADF: a file without a descriptor.
     pub(super) fn plan(&self) -> Result<Plan> {
-        let (mut plan, mut memory) = (Plan::default(), 0_u64);
+        let mut plan = Plan::default();
         for (i, (part, skip)) in self.each().enumerate() {
             part.check()?;
-            plan.total = plan.total.checked_add(part.len).ok_or(Errno::INVALID)?;
-            plan.has_files |= part.is_file() && part.len > 0;
-            if !part.is_file() {
-                memory += part.len;
-            }
+            plan.total = plan.total.saturating_add(part.len);
             let left = part.len - skip;
-            if self.is_slot(part, skip) {
-                plan.owner_after = Some(i + 1);
-                plan.size.slots += 1;
-                plan.size.bytes += left;
-                plan.size.file += if part.is_file() { left } else { 0 };
-                plan.size.pinned += if part.is_pinned() { left as usize } else { 0 };
-            } else {
-                plan.size.add_copied(left as usize);
+            if !self.is_slot(part, skip) {
+                plan.size.copied = plan.size.copied.saturating_add(left as usize);
+                plan.has_owners |= part.kind >= SENDQ_PART_OWNED_FILE;
+                continue;
+            }
+            plan.owner_after = Some(i + 1);
+            plan.size.slots += 1;
+            match part.kind {
+                SENDQ_PART_FILE | SENDQ_PART_OWNED_FILE => {
+                    plan.size.file = plan.size.file.saturating_add(left);
+                }
+                SENDQ_PART_BUF => {}
+                _ => plan.size.pinned = plan.size.pinned.saturating_add(left as usize),
             }
         }
-        if plan.total > i64::MAX as u64 || memory > isize::MAX as u64 {
+        plan.size.bytes = plan.total - self.sent;
+        if plan.total > i64::MAX as u64 {
             return Err(Errno::INVALID);
         }
         if self.owner.release.is_none() {
@@ -262,14 +268,17 @@ impl<'a> Parts<'a> {
 
     /// Whether it may be sent from where it is.
     pub(super) fn may_pass(&self, plan: &Plan) -> bool {
-        !self.defers && !plan.has_files
+        !self.defers && self.sent == 0 && plan.size.file == 0
     }
 
     /// The plan for what is left of a message, which was planned before any of it was sent.
     pub(super) fn plan_rest(&self, all: Plan) -> Result<Plan> {
         match self.sent {
             0 => Ok(all),
-            sent if sent == all.total => Ok(Plan { total: sent, ..Plan::default() }),
+            // Nothing is left of it.
+            sent if sent == all.total => {
+                Ok(Plan { total: sent, has_owners: true, ..Plan::default() })
+            }
             _ => self.plan(),
         }
     }
@@ -285,7 +294,7 @@ impl<'a> Parts<'a> {
     /// Adds the memory of all parts to `fill`. Returns whether all of it fits, budget aside.
     pub(super) fn fill(&self, fill: &mut Fill) -> bool {
         for part in self.parts {
-            let Ok(memory) = part.memory() else { return false };
+            let memory = part.memory(0);
             if memory.len() > 0 && !fill.add(Extent::Memory(memory)) {
                 return fill.is_spent();
             }
@@ -293,32 +302,30 @@ impl<'a> Parts<'a> {
         true
     }
 
-    /// Releases the owners that nothing is kept for. Nothing is locked.
-    pub(super) fn release_now(&self, plan: &Plan) {
-        for (part, skip) in self.each() {
-            let is_kept = self.is_slot(part, skip);
+    /// Releases the owners of the parts that became no slots.
+    #[cold]
+    fn release_parts(&self) {
+        for (part, _) in self.each().filter(|(part, skip)| !self.is_slot(part, *skip)) {
             match part.kind {
-                SENDQ_PART_OWN if !is_kept => {
-                    release_at_once(
-                        Owner { release: part.release, arg: part.arg },
-                        part.data,
-                        part.len,
-                    );
+                SENDQ_PART_OWN => {
+                    let owner = Owner { release: part.release, arg: part.arg };
+                    release_at_once(owner, part.data, part.len);
                 }
-                SENDQ_PART_OWNED_FILE if !is_kept => release_at_once(closes(part.fd), null(), 0),
+                SENDQ_PART_OWNED_FILE => release_at_once(closes(part.fd), null(), 0),
                 _ => {}
             }
+        }
+    }
+
+    /// Releases the owners that nothing is kept for. Nothing is locked.
+    #[inline(always)]
+    pub(super) fn release_now(&self, plan: &Plan) {
+        if plan.has_owners {
+            self.release_parts();
         }
         if plan.owner_after.is_none() {
             release_at_once(self.owner, null(), self.sent);
         }
-    }
-}
-
-impl sendq_part_t {
-    /// Whether its memory counts as pinned once it is borrowed.
-    fn is_pinned(&self) -> bool {
-        self.kind == SENDQ_PART_REF || self.kind == SENDQ_PART_OWN
     }
 }
 
@@ -343,23 +350,24 @@ pub(super) struct Pieces<'a, I> {
 impl<'a, I: Iterator<Item = (&'a sendq_part_t, u64)>> Iterator for Pieces<'a, I> {
     type Item = Piece<'a>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Piece<'a>> {
-        if self.plan.owner_after == Some(self.seen) {
-            self.plan.owner_after = None;
-            let after = self.plan.total - self.before;
-            return Some(Piece::Slot(Slot::message(self.parts.owner, self.before, after)));
+        loop {
+            if self.plan.owner_after == Some(self.seen) {
+                self.plan.owner_after = None;
+                let after = self.plan.total - self.before;
+                return Some(Piece::Slot(Slot::message(self.parts.owner, self.before, after)));
+            }
+            let (part, skip) = self.each.next()?;
+            self.seen += 1;
+            self.before += part.len;
+            if self.parts.is_slot(part, skip) {
+                return Some(Piece::Slot(part.slot().without_first(skip as u32)));
+            }
+            if part.len > skip {
+                // SAFETY: the caller's memory, which stays unchanged during the call; plan() has checked it.
+                return Some(Piece::Copied(unsafe { part.memory(skip).bytes() }));
+            }
         }
-        let (part, skip) = self.each.next()?;
-        self.seen += 1;
-        self.before += part.len;
-        if self.parts.is_slot(part, skip) {
-            return Some(Piece::Slot(part.slot().without_first(skip as u32)));
-        }
-        let memory = part.memory().unwrap_or(IoVec::new(null(), 0));
-        let left = part.len - skip;
-        // SAFETY: the caller's memory, which stays unchanged during the call; plan() has checked it.
-        let bytes =
-            unsafe { slice(memory.base().wrapping_add(skip as usize).cast(), left as usize) };
-        Some(Piece::Copied(bytes.unwrap_or_default()))
     }
 }

@@ -109,16 +109,17 @@ impl Queue {
         }
         self.admit(size.memory())?;
         if size.memory() == 0 || size.file > 0 {
-            self.admit_slots(size)?;
+            self.admit_slots(size.bytes, size.file)?;
         }
         pool.pin(size.pinned)?;
         if let Err(errno) = self.make_space(pool, size) {
             pool.unpin(size.pinned);
             return Err(errno);
         }
+        self.stream.open_room();
         for piece in pieces {
             match piece {
-                Piece::Copied(bytes) => self.stream.write_all(once(bytes)),
+                Piece::Copied(bytes) => self.stream.write_piece(bytes),
                 Piece::Slot(slot) => self.push_slot(slot),
             }
         }
@@ -172,6 +173,7 @@ impl Queue {
             self.stream.next_block();
         }
         self.stream.push_slot(slot);
+        self.stream.open_room();
         self.counters.appended[slot.kind() as usize] += slot.len();
     }
 
@@ -208,13 +210,13 @@ impl Queue {
     /// more memory than the cap, or the number of queued bytes would overflow. NO_MEMORY: no memory for the
     /// count of file bytes.
     #[cold]
-    fn admit_slots(&mut self, size: &Size) -> Result<()> {
-        let bytes = u64::from(self.slots) * SLOT as u64;
-        let exceeds_cap = self.slots >= FREE_SLOTS && !self.policy.fits_cap(bytes);
-        if exceeds_cap || !self.can_count(size.bytes) {
+    fn admit_slots(&mut self, bytes: u64, file: u64) -> Result<()> {
+        let memory = u64::from(self.slots) * SLOT as u64;
+        let exceeds_cap = self.slots >= FREE_SLOTS && !self.policy.fits_cap(memory);
+        if exceeds_cap || !self.can_count(bytes) {
             return Err(Errno::NO_BUFFERS);
         }
-        if size.file > 0 { self.policy.make_cold().map(drop) } else { Ok(()) }
+        if file > 0 { self.policy.make_cold().map(drop) } else { Ok(()) }
     }
 
     /// Whether `len` more bytes can be counted. Without files, the cap sees to that.

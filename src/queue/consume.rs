@@ -202,15 +202,18 @@ impl Queue {
     /// held for it.
     #[inline(always)]
     pub fn next_released(&mut self, pool: &Pool) -> Option<Slot> {
-        if self.unreleased == 0 {
-            return None;
+        // A part of a message has no owner of its own.
+        while self.unreleased > 0 {
+            let slot = self.stream.next_released()?;
+            pool.unpin(slot.pinned());
+            self.unreleased -= 1;
+            self.slots -= 1;
+            self.give_idle(pool);
+            if slot.owner().release.is_some() {
+                return Some(slot);
+            }
         }
-        let slot = self.stream.next_released();
-        pool.unpin(slot.as_ref().map_or(0, Slot::pinned));
-        self.unreleased -= 1;
-        self.slots -= 1;
-        self.give_idle(pool);
-        slot
+        None
     }
 
     /// Allocates what [`Queue::set_offered`] needs. NO_MEMORY.
