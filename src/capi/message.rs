@@ -1,8 +1,10 @@
 //! Messages: appended or sent as a whole, counted, and discarded as a whole; holes for what is known later.
 
 use super::boundary::{sendq_fd_t, slice};
-use super::handle::{enter, enter_timed, enter_unlocked, number, sendq_release_fn, sendq_t};
-use super::part::{Parts, Plan, sendq_part_t};
+use super::handle::{
+    confined, enter, enter_timed, enter_unlocked, number, sendq_release_fn, sendq_t,
+};
+use super::part::{Parts, Plan, release_at_once, sendq_part_t};
 use crate::errno::Errno;
 use crate::flush::send_message;
 use crate::iovec::{Extent, MAX_OBJECT};
@@ -12,6 +14,7 @@ use crate::sink::socket::Socket;
 use crate::slot::Owner;
 use libc::c_int;
 use std::ffi::c_void;
+use std::ptr::null;
 
 /// Appends the count parts of a message, in order: all of them, or none. Parts of SENDQ_PART_REF and
 /// SENDQ_PART_OWN that are shorter than copy_below are copied, longer ones are borrowed. Parts of a shared buffer
@@ -44,8 +47,27 @@ pub unsafe extern "C" fn sendq_append_message(
             Err(errno) => return errno.negated(),
         }
     };
+    // SAFETY: the caller's live queue, which nothing refers to when an owner is released; its memory.
+    unsafe {
+        if let Some(queue) = confined(q)
+            && parts.fits(queue.room())
+            && queue.write_message(parts.slices())
+        {
+            release_at_once(parts.owner(), null(), 0);
+            return 0;
+        }
+        append_slow(q, parts)
+    }
+}
+
+/// sendq_append_message when anything at all needs a closer look.
+///
+/// # Safety
+/// `q` is the caller's live queue.
+#[inline(never)]
+unsafe fn append_slow(q: *const sendq_t, parts: Parts) -> c_int {
     let mut plan = Plan::default();
-    // SAFETY: the caller's live queue.
+    // SAFETY: as the caller says.
     let result = unsafe {
         enter(q, |queue, pool| {
             plan = parts.plan()?;

@@ -171,7 +171,7 @@ pub(super) struct Plan {
     /// The part behind which the slot of the message's owner comes, counted from 1; 0: before all; None: it
     /// needs none.
     owner_after: Option<usize>,
-    /// Some part that becomes no slot has an owner.
+    /// Some part has an owner of its own.
     has_owners: bool,
 }
 
@@ -237,10 +237,10 @@ impl<'a> Parts<'a> {
         for (i, (part, skip)) in self.each().enumerate() {
             part.check()?;
             plan.total = plan.total.saturating_add(part.len);
+            plan.has_owners |= part.kind >= SENDQ_PART_OWNED_FILE;
             let left = part.len - skip;
             if !self.is_slot(part, skip) {
                 plan.size.copied = plan.size.copied.saturating_add(left as usize);
-                plan.has_owners |= part.kind >= SENDQ_PART_OWNED_FILE;
                 continue;
             }
             plan.owner_after = Some(i + 1);
@@ -266,6 +266,36 @@ impl<'a> Parts<'a> {
         Ok(plan)
     }
 
+    /// Whether all of it is memory to copy, at least one byte and at most `room`.
+    #[inline(always)]
+    pub(super) fn fits(&self, room: usize) -> bool {
+        let mut total = 0_u64;
+        for part in self.parts {
+            let is_short = part.kind == SENDQ_PART_COPY
+                || part.kind == SENDQ_PART_REF && part.len < self.copy_below;
+            if !is_short || part.data.is_null() {
+                return false;
+            }
+            total = total.saturating_add(part.len);
+        }
+        total.wrapping_sub(1) < room as u64 && !self.defers
+    }
+
+    /// The bytes of its parts, all of which are memory.
+    ///
+    /// # Safety
+    /// They are the caller's, and stay unchanged during the call.
+    #[inline(always)]
+    pub(super) unsafe fn slices(&self) -> impl Iterator<Item = &'a [u8]> {
+        // SAFETY: as the caller says.
+        self.parts.iter().map(|part| unsafe { part.memory(0).bytes() })
+    }
+
+    /// Its owner.
+    pub(super) fn owner(&self) -> Owner {
+        self.owner
+    }
+
     /// Whether it may be sent from where it is.
     pub(super) fn may_pass(&self, plan: &Plan) -> bool {
         !self.defers && self.sent == 0 && plan.size.file == 0
@@ -277,7 +307,7 @@ impl<'a> Parts<'a> {
             0 => Ok(all),
             // Nothing is left of it.
             sent if sent == all.total => {
-                Ok(Plan { total: sent, has_owners: true, ..Plan::default() })
+                Ok(Plan { total: sent, has_owners: all.has_owners, ..Plan::default() })
             }
             _ => self.plan(),
         }

@@ -43,6 +43,21 @@ impl Queue {
         }
     }
 
+    /// Appends a copy of `slices`, at most [`Queue::room`] bytes and at least one, as the end of a message.
+    /// There is no hint to return. false: there is no memory for a boundary.
+    #[inline(always)]
+    pub fn write_message<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) -> bool {
+        if self.reserve_boundary().is_err() {
+            return false;
+        }
+        slices.for_each(|bytes| self.write(bytes));
+        if self.messages.is_some() {
+            self.end_message();
+            self.update_room();
+        }
+        true
+    }
+
     /// Appends `pieces`, of which `size` is the sum, as the end of a message. Errors as for
     /// [`Queue::append_pieces`].
     #[inline(always)]
