@@ -141,9 +141,4 @@ impl Messages {
     pub fn reserve_for(&mut self, other: &Messages) -> Result<()> {
         self.ends.try_reserve(other.ends.len()).map_err(|_| Errno::NO_MEMORY)
     }
-
-    /// The memory of the boundaries, in bytes.
-    pub fn memory(&self) -> u64 {
-        (self.ends.capacity() * size_of::<u64>()) as u64
-    }
 }

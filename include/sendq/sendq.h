@@ -11,9 +11,39 @@
  *     else if (r & SENDQ_BLOCKED)    flush again when fd is writable
  *     else if (r & SENDQ_MORE)       flush again soon
  *
+ * Contents. Most hosts need ten calls:
+ *
+ *     sendq_pool_new, sendq_pool_free    memory and a byte budget; one pool for each event-loop thread
+ *     sendq_new, sendq_free              a queue for each connection
+ *     sendq_append                       bytes to copy
+ *     sendq_append_message               a response: parts to copy, to borrow, to share, of files
+ *     sendq_flush                        sends what is queued
+ *     sendq_send                         sends a message: the two calls above in one
+ *     sendq_pool_next                    the queues to flush at the end of a turn of the event loop
+ *     sendq_stalled_ns                   for how long a client has been stuck
+ *
+ * The others, by theme and in the order of this file:
+ *
+ *     library     sendq_version, sendq_version_string, sendq_set_logger
+ *     pools       sendq_pool_stats, sendq_pool_bytes, sendq_pool_heaviest, sendq_pool_stalled,
+ *                 sendq_pool_retry_after_ns, sendq_pool_set_rate, sendq_schedule
+ *     queues      sendq_close, sendq_close_within, sendq_discard, sendq_reset, sendq_fail, sendq_user
+ *     appends     sendq_appendv, sendq_append_ref, sendq_append_buf, sendq_append_file, sendq_notify,
+ *                 sendq_reserve, sendq_commit, sendq_cork, sendq_uncork, sendq_rollback, sendq_splice,
+ *                 sendq_splice_n
+ *     messages    sendq_part_copy and other parts, sendq_end_message, sendq_discard_unstarted,
+ *                 sendq_queued_messages, sendq_sent_messages, sendq_hole, sendq_fill, sendq_peek_parts
+ *     sharing     sendq_buf_copy, sendq_buf_wrap, sendq_buf_ref, sendq_buf_unref
+ *     flushes     sendq_flush_with, sendq_peek, sendq_consume
+ *     state       sendq_queued_bytes, sendq_queued_memory, sendq_memory, sendq_room, sendq_sent_bytes,
+ *                 sendq_state, sendq_error, sendq_retry_after_ns, sendq_set_watermarks, sendq_set_rate,
+ *                 sendq_set_min_rate, sendq_stats, sendq_stats_json
+ *     migration   sendq_sendmsg, sendq_verify
+ *
  * Words. Bytes are queued from their append until they are sent or discarded. A piece is a contiguous range of
  * bytes that was appended. Borrowed memory has an owner in the host; a release callback tells the owner that
- * sendq does not need the memory any more. A pool holds memory, in blocks, and a byte budget for many queues.
+ * sendq does not need the memory any more. A message is what the host counts, such as a response: some pieces, with
+ * one owner and one boundary behind them. A pool holds memory, in blocks, and a byte budget for many queues.
  *
  * Results. A function that returns int returns a negative errno if it fails. Otherwise it returns hints: bits
  * that say what the host has to do next. 0 means nothing. Each function lists its hints and errors. A NULL
@@ -61,7 +91,8 @@
  * System calls, for hosts that filter them. Reading the default clock (clock_gettime(2)) is no system call if
  * the kernel provides a vDSO.
  *
- *     sendq_flush, sendq_sendmsg   send or sendmsg; for a part of a file sendfile, or pread and send. Around
+ *     sendq_flush, sendq_send, sendq_sendmsg
+ *                                  send or sendmsg; for a part of a file sendfile, or pread and send. Around
  *                                  sendfile: fcntl, unless the pool has SENDQ_SOCKETS_NONBLOCKING;
  *                                  rt_sigpending, rt_sigprocmask twice and rt_sigtimedwait, unless the pool
  *                                  has SENDQ_SIGPIPE_IGNORED. If the socket refuses more after a call with
