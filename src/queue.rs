@@ -9,6 +9,7 @@ mod consume;
 mod cork;
 mod end;
 mod hole;
+mod memory;
 mod message;
 mod split;
 
@@ -34,6 +35,8 @@ pub struct Queue {
     counters: Counters,
     /// The boundaries between messages, if the host wants them counted.
     messages: Option<Box<Messages>>,
+    /// Memory that it holds: see [`Queue::held`].
+    held: u64,
     /// Bytes reserved, while RESERVED. They are in the block that the stream has linked behind the last one,
     /// or behind the last byte. In the latter case that block stays until the commit, even when everything
     /// before it is sent.
@@ -121,6 +124,7 @@ impl Queue {
             policy: Policy::new(marks)?,
             counters: Counters::default(),
             messages: None,
+            held: 0,
             reserved: 0,
             slots: 0,
             unreleased: 0,

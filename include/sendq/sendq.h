@@ -1102,6 +1102,13 @@ uint64_t sendq_queued_bytes(const sendq_t *q);
 uint64_t sendq_queued_memory(const sendq_t *q);
 
 /**
+ * Returns how many bytes of memory the queue holds: its blocks of the pool, whole, with what is reserved and
+ * what is gathered for sendq_flush_with; borrowed memory, until its owner is released; and shared buffers, of
+ * which each part counts whole. The queue itself is not counted. 0 if q is NULL. O(1).
+ */
+uint64_t sendq_memory(const sendq_t *q);
+
+/**
  * Returns how many bytes were sent in total, by flushes or sendq_consume. This number only increases. 0 if q
  * is NULL. O(1).
  */

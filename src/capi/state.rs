@@ -23,6 +23,15 @@ pub unsafe extern "C" fn sendq_queued_memory(q: *const sendq_t) -> u64 {
     unsafe { number(q, 0, |queue, _| queue.memory()) }
 }
 
+/// Returns how many bytes of memory the queue holds: its blocks of the pool, whole, with what is reserved and
+/// what is gathered for sendq_flush_with; borrowed memory, until its owner is released; and shared buffers, of
+/// which each part counts whole. The queue itself is not counted. 0 if q is NULL. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_memory(q: *const sendq_t) -> u64 {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { number(q, 0, |queue, _| queue.held()) }
+}
+
 /// Returns how many bytes were sent in total, by flushes or sendq_consume. This number only increases. 0 if q
 /// is NULL. O(1).
 #[unsafe(no_mangle)]

@@ -146,7 +146,9 @@ impl Queue {
         if lacking > pool.capacity() {
             return self.add_several_blocks(pool, lacking, size.slots > 0);
         }
-        self.stream.add_block(pool.take()?);
+        let block = pool.take()?;
+        let block = self.hold(block);
+        self.stream.add_block(block);
         Ok(())
     }
 
@@ -161,6 +163,7 @@ impl Queue {
     ) -> Result<()> {
         let blocks = pool.take_many(lacking, if with_slots { SLOT - 1 } else { 0 })?;
         while let Some(block) = blocks.pop() {
+            let block = self.hold(block);
             self.stream.add_block(block);
         }
         Ok(())
@@ -172,6 +175,7 @@ impl Queue {
             self.stream.next_block();
         }
         self.stream.push_slot(slot);
+        self.held += slot.memory();
         self.counters.appended[slot.kind() as usize] += slot.len();
     }
 
@@ -184,7 +188,7 @@ impl Queue {
         }
         if size.slots > 1 {
             while let Some(block) = self.stream.take_unused() {
-                pool.give(block);
+                self.give(pool, block);
             }
         }
         if size.bytes == 0 {
@@ -235,7 +239,11 @@ impl Queue {
         let reserved = u32::try_from(len).map_err(|_| Errno::NO_MEMORY)?;
         let memory = match self.stream.reserve(len) {
             Some(memory) if len > 0 => memory,
-            _ => self.stream.reserve_block(pool.take_contiguous(len)?),
+            _ => {
+                let block = pool.take_contiguous(len)?;
+                let block = self.hold(block);
+                self.stream.reserve_block(block)
+            }
         };
         self.flags.set(RESERVED, true);
         self.reserved = reserved;
@@ -255,7 +263,7 @@ impl Queue {
         self.flags.set(RESERVED, false);
         let used = if refusal.is_none() { used } else { 0 };
         if let Some(block) = self.stream.commit(used) {
-            pool.give(block);
+            self.give(pool, block);
         }
         let hints = if used > 0 { self.on_append(used as u64) } else { Hints::NONE };
         self.give_idle(pool);
@@ -313,8 +321,10 @@ impl Queue {
         from.note_peak();
         from.forget_offered(from_pool);
         self.splice_messages(from, len);
+        self.held += usage.held();
+        from.held -= usage.held();
         if let Some(copied) = self.stream.join(&mut from.stream) {
-            pool.give(copied);
+            self.give(pool, copied);
         }
         self.slots += std::mem::take(&mut from.slots);
         for (appended, waiting) in self.counters.appended.iter_mut().zip(usage.waiting) {

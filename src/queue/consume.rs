@@ -189,12 +189,12 @@ impl Queue {
         let is_held = self.slots > 0 || self.flags.any(RESERVED) || self.stream.has_holes();
         if self.waiting() > 0 || is_held {
             while let Some(block) = self.stream.pop_completed() {
-                pool.give(block);
+                self.give(pool, block);
             }
             return;
         }
         while let Some(block) = self.stream.pop() {
-            pool.give(block);
+            self.give(pool, block);
         }
     }
 
@@ -207,6 +207,7 @@ impl Queue {
         }
         let slot = self.stream.next_released();
         pool.unpin(slot.as_ref().map_or(0, Slot::pinned));
+        self.held -= slot.as_ref().map_or(0, Slot::memory);
         self.unreleased -= 1;
         self.slots -= 1;
         self.give_idle(pool);
@@ -235,7 +236,7 @@ impl Queue {
     #[inline(never)]
     pub(super) fn forget_offered(&mut self, pool: &Pool) {
         if let Some((block, _)) = self.take_offered().and_then(|offered| offered.copy) {
-            pool.give(block);
+            self.give(pool, block);
         }
     }
 }

@@ -61,7 +61,7 @@ impl Queue {
         self.report_giving_up();
         self.flags.set(RESERVED | FLUSHING, false);
         if let Some(block) = self.stream.commit(0) {
-            pool.give(block);
+            self.give(pool, block);
         }
         self.flags.set(CLOSED, true);
         self.drop_all(pool, Errno::CANCELED);

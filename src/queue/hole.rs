@@ -11,9 +11,10 @@ impl Queue {
     pub fn hole(&mut self, pool: &Pool, len: usize) -> Result<u64> {
         self.admit(len as u64)?;
         let block = pool.take_contiguous(len)?;
+        let block = self.hold(block);
         let boundaries = self.messages.as_ref().map_or(0, |messages| messages.set());
         self.stream.push_hole(block, len as u32, boundaries).map_err(|block| {
-            pool.give(block);
+            self.give(pool, block);
             Errno::NO_MEMORY
         })
     }

@@ -19,7 +19,13 @@ impl Queue {
         if len >= self.waiting() {
             return Ok(None);
         }
-        let (stream, divided) = self.stream.split(len, |bytes| pool.take_record(bytes))?;
+        let mut spare = 0;
+        let (stream, divided) = self.stream.split(len, |bytes| {
+            let block = pool.take_record(bytes)?;
+            spare = block.footprint() as u64;
+            Ok(block)
+        })?;
+        self.held += spare;
         let usage = self.stream.memory_usage(|_| 1);
         let slots = self.slots + u32::from(divided) - usage.slots;
         let file_bytes = self.policy.file_bytes() - usage.waiting[Kind::File as usize];

@@ -46,6 +46,7 @@ static inline sendq_stats_t figures(const sendq_t* q) {
     CHECK_IS(stats.copied + stats.borrowed + stats.shared + stats.file,
              stats.sent + stats.discarded + stats.waiting);
     CHECK(stats.peak_waiting >= stats.waiting);
+    CHECK_IS(sendq_memory(q), stats.allocated + stats.pinned);
     return stats;
 }
 

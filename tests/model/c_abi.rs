@@ -208,6 +208,9 @@ impl Driver for Queue {
     fn queued_memory(&self) -> u64 {
         unsafe { sendq_queued_memory(self.q) }
     }
+    fn memory(&self) -> u64 {
+        unsafe { sendq_memory(self.q) }
+    }
     fn sent_bytes(&self) -> u64 {
         unsafe { sendq_sent_bytes(self.q) }
     }

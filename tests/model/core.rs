@@ -422,6 +422,9 @@ impl Driver for Core {
     fn queued_memory(&self) -> u64 {
         self.inspect(|queue, _| queue.memory())
     }
+    fn memory(&self) -> u64 {
+        self.inspect(|queue, _| queue.held())
+    }
     fn sent_bytes(&self) -> u64 {
         self.inspect(|queue, _| queue.sent())
     }

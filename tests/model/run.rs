@@ -669,6 +669,7 @@ impl Run {
         assert_eq!((stats.sent, stats.discarded), (counts.sent, counts.discarded));
         assert_eq!((stats.waiting, stats.peak_waiting), (model.waiting() as u64, counts.peak));
         assert_eq!(stats.pinned, model.pinned(&[Kind::Borrowed, Kind::Shared]));
+        assert_eq!(driver.memory(), stats.allocated + stats.pinned);
         assert!(!model.is_idle() || stats.allocated == 0, "idle, with {}", stats.allocated);
         assert_eq!((stats.flushes, stats.system_calls), (counts.flushes, counts.calls));
         assert_eq!((stats.short_writes, stats.blocked), (counts.shorts, counts.blocked));
