@@ -69,6 +69,11 @@ impl Stream {
         self.chain.space() as usize
     }
 
+    /// Bytes in use of the last block, slots included; 0 without a block.
+    pub fn used_in_last(&self) -> usize {
+        self.chain.used_in_last()
+    }
+
     /// Appends a copy of `slices`. There is space for them in the last block and in those linked behind it.
     #[inline(always)]
     pub fn write_all<'a>(&mut self, slices: impl Iterator<Item = &'a [u8]>) {

@@ -111,9 +111,9 @@ impl Queue {
         if size.memory() == 0 || size.file > 0 {
             self.admit_slots(size)?;
         }
-        pool.pin(size.pinned)?;
+        self.pin(pool, size.pinned)?;
         if let Err(errno) = self.make_space(pool, size) {
-            pool.unpin(size.pinned);
+            self.unpin(pool, size.pinned);
             return Err(errno);
         }
         for piece in pieces {
@@ -146,26 +146,8 @@ impl Queue {
         if lacking > pool.capacity() {
             return self.add_several_blocks(pool, lacking, size.slots > 0);
         }
-        let block = pool.take()?;
-        let block = self.hold(block);
+        let block = self.take_block(pool, lacking)?;
         self.stream.add_block(block);
-        Ok(())
-    }
-
-    /// Takes blocks for `lacking` bytes, or none. `with_slots`: a slot that does not fit at the end of a
-    /// block leaves its space unused.
-    #[inline(never)]
-    pub(super) fn add_several_blocks(
-        &mut self,
-        pool: &Pool,
-        lacking: usize,
-        with_slots: bool,
-    ) -> Result<()> {
-        let blocks = pool.take_many(lacking, if with_slots { SLOT - 1 } else { 0 })?;
-        while let Some(block) = blocks.pop() {
-            let block = self.hold(block);
-            self.stream.add_block(block);
-        }
         Ok(())
     }
 
@@ -175,7 +157,8 @@ impl Queue {
             self.stream.next_block();
         }
         self.stream.push_slot(slot);
-        self.held += slot.memory();
+        // What it borrows is held since it was pinned.
+        self.held += slot.memory() - slot.pinned() as u64;
         self.counters.appended[slot.kind() as usize] += slot.len();
     }
 
@@ -240,8 +223,7 @@ impl Queue {
         let memory = match self.stream.reserve(len) {
             Some(memory) if len > 0 => memory,
             _ => {
-                let block = pool.take_contiguous(len)?;
-                let block = self.hold(block);
+                let block = self.take_one_block(pool, len)?;
                 self.stream.reserve_block(block)
             }
         };
@@ -315,7 +297,10 @@ impl Queue {
             messages.reserve_for(others)?;
         }
         let usage = from.stream.memory_usage(|_| 1);
-        pool.adopt(from_pool, usage.allocated as usize, usage.borrowed as usize)?;
+        let (allocated, borrowed) = (usage.allocated as usize, usage.borrowed as usize);
+        self.within_reserve(allocated.saturating_add(borrowed), |admission| {
+            pool.adopt(from_pool, allocated, borrowed, admission)
+        })?;
         self.policy.on_file(file_bytes);
         from.policy.on_file_removed(file_bytes);
         from.note_peak();

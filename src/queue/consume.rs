@@ -193,9 +193,7 @@ impl Queue {
             }
             return;
         }
-        while let Some(block) = self.stream.pop() {
-            self.give(pool, block);
-        }
+        self.give_all(pool);
     }
 
     /// The next completed slot. The caller releases it once nothing is locked. Returns the memory that was

@@ -1,5 +1,6 @@
 //! The end of a queue: close, discard, fail.
 
+use super::memory::BurstSize;
 use super::{CLOSED, CORKED, FLUSHING, Queue, REPORT, REPORTED, RESERVED, Report};
 use crate::counters::Counters;
 use crate::errno::{Errno, Result};
@@ -78,6 +79,7 @@ impl Queue {
         self.stream.remove_gates();
         self.failure = 0;
         self.counters = Counters::default();
+        self.burst = BurstSize::SMALLEST;
         self.policy.reset();
         if let Some(messages) = &mut self.messages {
             messages.reset();

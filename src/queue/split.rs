@@ -2,7 +2,7 @@
 
 use super::Queue;
 use crate::errno::{Errno, Result};
-use crate::pool::Pool;
+use crate::pool::{Admission, Pool};
 use crate::slot::Kind;
 use crate::stream::Stream;
 
@@ -21,7 +21,7 @@ impl Queue {
         }
         let mut spare = 0;
         let (stream, divided) = self.stream.split(len, |bytes| {
-            let block = pool.take_record(bytes)?;
+            let block = pool.take_contiguous(bytes, Admission::Forced)?;
             spare = block.footprint() as u64;
             Ok(block)
         })?;
