@@ -17,8 +17,9 @@
 pub mod chain;
 mod gate;
 
+use crate::allocator::Allocator;
 use crate::iovec::{Extent, IoVec};
-use crate::pages;
+use crate::pages::PAGE;
 use crate::slot::{Kind, Owner, Slot};
 use chain::Cut;
 use libc::c_int;
@@ -29,6 +30,8 @@ use std::ptr::{self, NonNull};
 struct Header {
     /// The next block of the chain or stack, which this one owns.
     next: Link,
+    /// Where its memory came from.
+    allocator: Allocator,
     /// How many bytes of the slot `sent_slots` are consumed.
     head_offset: u64,
     /// Bytes after this header, slots included.
@@ -126,13 +129,14 @@ pub struct Consumed {
 }
 
 impl Block {
-    /// An empty block that takes `footprint` bytes from the system, a size that [`Block::rounded`] returned;
-    /// None if there is no memory.
-    pub fn allocate(footprint: usize) -> Option<Block> {
+    /// An empty block that takes `footprint` bytes of `allocator`, a size that [`Block::rounded`] returned; None
+    /// if there is no memory.
+    pub fn allocate(footprint: usize, allocator: &Allocator) -> Option<Block> {
         let capacity = footprint.checked_sub(HEADER).filter(|bytes| *bytes <= MAX_CAPACITY)? as u32;
-        let memory = pages::take(footprint)?.cast::<Header>();
+        let memory = allocator.take(footprint)?.cast::<Header>();
         let header = Header {
             next: Link::NONE,
+            allocator: allocator.clone(),
             head_offset: 0,
             capacity,
             start: 0,
@@ -148,7 +152,7 @@ impl Block {
 
     /// The size of a block of at least `footprint` bytes; None if it would be too large.
     pub const fn rounded(footprint: usize) -> Option<usize> {
-        let align = if footprint < pages::PAGE { align_of::<Slot>() } else { pages::PAGE };
+        let align = if footprint < PAGE { align_of::<Slot>() } else { PAGE };
         match footprint.checked_next_multiple_of(align) {
             Some(rounded) if rounded <= HEADER + MAX_CAPACITY => Some(rounded),
             _ => None,
@@ -176,7 +180,12 @@ impl Block {
         self.header().capacity as usize
     }
 
-    /// What it takes from the system.
+    /// Where its memory came from.
+    pub fn allocator(&self) -> &Allocator {
+        &self.header().allocator
+    }
+
+    /// What it takes from its allocator.
     pub fn footprint(&self) -> usize {
         HEADER + self.capacity()
     }
@@ -432,8 +441,9 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         debug_assert!(self.header().next.is_none());
+        let allocator = std::mem::replace(&mut self.header_mut().allocator, Allocator::SYSTEM);
         // SAFETY: allocate() took the memory with this footprint, and nobody else owns it.
-        unsafe { pages::give(self.0.cast(), self.footprint()) };
+        unsafe { allocator.give(self.0.cast(), self.footprint()) };
     }
 }
 

@@ -25,7 +25,8 @@
 //!       pool        memory and the byte budget that many queues share
 //!         clock       the time, as the pool's owner reads it
 //!         block       one block of memory that holds a part of a stream; block/: chain, gate
-//!           pages       where that memory comes from
+//!           allocator   where that memory comes from: the system, or the host
+//!             pages       memory of the system
 //!           slot        bytes that somebody else owns, and the owner to release
 //!           iovec       ranges of bytes
 //!         flags       bits of state
@@ -48,11 +49,12 @@
 //! 7. Progress is measured in bytes sent, never in queue size. An append does not read the clock.
 //! 8. appended = sent + discarded + queued, at any moment. Budgets count borrowed and shared memory, too.
 //!
-//! `unsafe` is used in `capi`, `release`, `sink`, `clock`, `block`, `joint`, `pages`, `slot`, `iovec` and
+//! `unsafe` is used in `capi`, `release`, `sink`, `clock`, `block`, `joint`, `allocator`, `pages`, `slot`, `iovec` and
 //! `try_box`, and nowhere else.
 
 #![deny(unsafe_code)]
 
+pub mod allocator;
 pub mod block;
 pub mod capi;
 pub mod clock;

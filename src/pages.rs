@@ -2,11 +2,12 @@
 //! end, so that the memory of freed blocks would stay with the process.
 //!
 //! ```text
-//!   slab   | header | page | page | ...  256 pages, aligned to their own size
+//!   slab   | header | piece | piece | ...  256 pieces, aligned to their size together
 //! ```
 //!
-//! Blocks of one page, the usual size, are cut from slabs. Slabs belong to the process, so that a block can
-//! be spliced from pool to pool. Larger blocks are mapped one by one, smaller ones come from malloc.
+//! Blocks of the usual sizes, a page and a quarter and a sixteenth of one, are pieces of slabs. Slabs belong to
+//! the process, so that a block can be spliced from pool to pool. Larger blocks are mapped one by one, those of
+//! other sizes below a page come from malloc.
 //!
 //! An append that finds a cached block in its pool does not come here.
 
@@ -23,12 +24,15 @@ pub const PAGE: usize = 4096;
 
 /// Allocates a block of `bytes`, aligned for whatever a block holds.
 pub fn take(bytes: usize) -> Option<NonNull<u8>> {
-    if !cfg!(unix) || !is_mapped(bytes) {
-        let layout = layout(bytes)?;
-        // SAFETY: no block is of size zero.
-        return NonNull::new(unsafe { alloc(layout) });
+    match home(bytes) {
+        Home::Malloc => {
+            let layout = layout(bytes)?;
+            // SAFETY: no block is of size zero.
+            NonNull::new(unsafe { alloc(layout) })
+        }
+        Home::Slab(slabs) => take_piece(slabs),
+        Home::Mapping => map(bytes.next_multiple_of(PAGE)),
     }
-    if bytes == PAGE { take_page() } else { map(bytes.next_multiple_of(PAGE)) }
 }
 
 /// Frees a block.
@@ -38,51 +42,68 @@ pub fn take(bytes: usize) -> Option<NonNull<u8>> {
 pub unsafe fn give(block: NonNull<u8>, bytes: usize) {
     // SAFETY: as the caller says.
     unsafe {
-        if !cfg!(unix) || !is_mapped(bytes) {
-            dealloc(block.as_ptr(), layout(bytes).expect("it was taken with this layout"));
-        } else if bytes == PAGE {
-            give_page(block);
-        } else {
-            unmap(block, bytes.next_multiple_of(PAGE));
+        match home(bytes) {
+            Home::Malloc => {
+                dealloc(block.as_ptr(), layout(bytes).expect("it was taken with this layout"));
+            }
+            Home::Slab(slabs) => give_piece(slabs, block),
+            Home::Mapping => unmap(block, bytes.next_multiple_of(PAGE)),
         }
     }
 }
 
-fn is_mapped(bytes: usize) -> bool {
-    bytes >= PAGE
+/// Where blocks of one size come from.
+enum Home {
+    Malloc,
+    Slab(&'static Mutex<Slabs>),
+    Mapping,
+}
+
+fn home(bytes: usize) -> Home {
+    if !cfg!(unix) {
+        return Home::Malloc;
+    }
+    match SIZES.iter().position(|size| *size == bytes) {
+        Some(i) => Home::Slab(&SLABS[i]),
+        None if bytes < PAGE => Home::Malloc,
+        None => Home::Mapping,
+    }
 }
 
 fn layout(bytes: usize) -> Option<Layout> {
     Layout::from_size_align(bytes, align_of::<u64>()).ok()
 }
 
-/// Pages of a slab, including the one of its header.
-const PAGES: usize = 256;
-const SLAB: usize = PAGES * PAGE;
+/// The sizes of pieces. A page is a multiple of each.
+const SIZES: [usize; 3] = [PAGE / 16, PAGE / 4, PAGE];
+/// Pieces of a slab, including the one of its header.
+const PIECES: usize = 256;
 /// How many freed pages a slab collects before it returns them to the system together.
-const BATCH: u32 = 16;
+const BATCH: usize = 16;
 
-/// The header of a slab, in its first page. A page that is in neither set is in use.
+/// The header of a slab, in its first piece. A piece that is in neither set is in use.
 struct Slab {
     next: Option<NonNull<Slab>>,
     prev: Option<NonNull<Slab>>,
-    /// Free pages that may have memory behind them.
-    dirty: PageSet,
-    /// Free pages that have none.
-    clean: PageSet,
-    /// Pages in use, and pages that are being returned to the system.
+    /// Free pieces that may have memory behind them.
+    dirty: PieceSet,
+    /// Free pieces that have none.
+    clean: PieceSet,
+    /// Pieces in use, and pieces that are being returned to the system.
     used: u32,
 }
 
-/// A set of the pages of one slab.
+const _: () = assert!(size_of::<Slab>() <= SIZES[0]);
+
+/// A set of the pieces of one slab.
 #[derive(Clone, Copy)]
-struct PageSet([u64; PAGES / 64]);
+struct PieceSet([u64; PIECES / 64]);
 
-impl PageSet {
-    const NONE: PageSet = PageSet([0; PAGES / 64]);
+impl PieceSet {
+    const NONE: PieceSet = PieceSet([0; PIECES / 64]);
 
-    fn add(&mut self, page: usize) {
-        self.0[page / 64] |= 1 << (page % 64);
+    fn add(&mut self, piece: usize) {
+        self.0[piece / 64] |= 1 << (piece % 64);
     }
 
     fn take_lowest(&mut self) -> Option<usize> {
@@ -92,24 +113,44 @@ impl PageSet {
         Some(word * 64 + bit)
     }
 
-    fn contains(&self, page: usize) -> bool {
-        self.0[page / 64] >> (page % 64) & 1 == 1
+    fn contains(&self, piece: usize) -> bool {
+        self.0[piece / 64] >> (piece % 64) & 1 == 1
+    }
+
+    /// Takes out the groups of `size` pieces that are all in the set: 1, 4 or 16, aligned to their number.
+    fn take_groups(&mut self, size: usize) -> PieceSet {
+        let group = u64::MAX >> (64 - size);
+        let starts = u64::MAX / group;
+        let mut taken = PieceSet::NONE;
+        for (word, taken) in self.0.iter_mut().zip(&mut taken.0) {
+            // Bit i becomes the conjunction of the `size` bits from i.
+            let (mut all, mut width) = (*word, 1);
+            while width < size {
+                all &= all >> width;
+                width *= 2;
+            }
+            *taken = (all & starts) * group;
+            *word &= !*taken;
+        }
+        taken
     }
 
     fn count(&self) -> u32 {
         self.0.iter().map(|word| word.count_ones()).sum()
     }
 
-    fn join(&mut self, other: PageSet) {
+    fn join(&mut self, other: PieceSet) {
         for (word, more) in self.0.iter_mut().zip(other.0) {
             *word |= more;
         }
     }
 }
 
-/// The slabs that have a free page. Pages are cut from the first.
+/// The slabs of one size of pieces that have a free one. Pieces are cut from the first.
 struct Slabs {
     first: Option<NonNull<Slab>>,
+    /// The size of a piece.
+    size: usize,
     /// The kernel's pages are not larger than PAGE.
     purges: bool,
 }
@@ -117,13 +158,15 @@ struct Slabs {
 // SAFETY: slabs belong to nobody but this list, and are only touched under its lock.
 unsafe impl Send for Slabs {}
 
-static SLABS: Mutex<Slabs> = Mutex::new(Slabs { first: None, purges: false });
+static SLABS: [Mutex<Slabs>; SIZES.len()] =
+    [Slabs::new(SIZES[0]), Slabs::new(SIZES[1]), Slabs::new(SIZES[2])];
 
 /// Runs before the first slab is mapped.
 static START: Once = Once::new();
 
 fn start() {
-    SLABS.lock().purges = kernel_page() <= PAGE;
+    let purges = kernel_page() <= PAGE;
+    SLABS.iter().for_each(|slabs| slabs.lock().purges = purges);
     lock_across_fork();
 }
 
@@ -133,19 +176,19 @@ fn kernel_page() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(usize::MAX)
 }
 
-/// The child of a fork inherits the lock, but not the thread that may hold it. So the lock is taken during a
+/// The child of a fork inherits the locks, but not the threads that may hold them. So they are taken during a
 /// fork, as malloc does with its own (pthread_atfork(3)).
 #[cfg(unix)]
 fn lock_across_fork() {
     extern "C" fn lock() {
-        std::mem::forget(SLABS.lock());
+        SLABS.iter().for_each(|slabs| std::mem::forget(slabs.lock()));
     }
     extern "C" fn unlock() {
-        // SAFETY: this thread locked it before the fork, and leaked the guard.
-        unsafe { SLABS.force_unlock() };
+        // SAFETY: this thread locked them before the fork, and leaked the guards.
+        SLABS.iter().for_each(|slabs| unsafe { slabs.force_unlock() });
     }
     // SAFETY: the functions exist as long as this library. If registering fails for lack of memory, a child
-    // may find the lock taken.
+    // may find a lock taken.
     unsafe { libc::pthread_atfork(Some(lock), Some(unlock), Some(unlock)) };
 }
 
@@ -158,7 +201,16 @@ fn kernel_page() -> usize {
 fn lock_across_fork() {}
 
 impl Slabs {
-    /// Inserts `slab` as the second: only the first one keeps dirty pages for the next allocation.
+    const fn new(size: usize) -> Mutex<Slabs> {
+        Mutex::new(Slabs { first: None, size, purges: false })
+    }
+
+    /// Bytes of a slab, to which it is aligned.
+    fn slab_bytes(&self) -> usize {
+        PIECES * self.size
+    }
+
+    /// Inserts `slab` as the second: only the first one keeps dirty pieces for the next allocation.
     fn add(&mut self, mut slab: NonNull<Slab>) {
         // SAFETY: slabs in the list, and this one, are alive and only touched under the lock.
         unsafe {
@@ -187,33 +239,33 @@ impl Slabs {
         }
     }
 
-    /// Takes a free page of the first slab, preferably a dirty one.
+    /// Takes a free piece of the first slab, preferably a dirty one.
     fn take(&mut self) -> Option<NonNull<u8>> {
         let mut slab = self.first?;
         // SAFETY: as for add().
         let header = unsafe { slab.as_mut() };
-        let page = header.dirty.take_lowest().or_else(|| header.clean.take_lowest());
-        let page = page.expect("a slab in the list has a page to give");
+        let piece = header.dirty.take_lowest().or_else(|| header.clean.take_lowest());
+        let piece = piece.expect("a slab in the list has a piece to give");
         header.used += 1;
-        if header.used as usize == PAGES - 1 {
+        if header.used as usize == PIECES - 1 {
             self.remove(slab);
         }
-        // SAFETY: a page of this slab.
-        Some(unsafe { slab.cast::<u8>().add(page * PAGE) })
+        // SAFETY: a piece of this slab.
+        Some(unsafe { slab.cast::<u8>().add(piece * self.size) })
     }
 
-    /// Moves `pages` of `slab` from "in use" to the set that `free` picks.
+    /// Moves `pieces` of `slab` from "in use" to the set that `free` picks.
     fn put(
         &mut self,
         mut slab: NonNull<Slab>,
-        pages: PageSet,
-        free: fn(&mut Slab) -> &mut PageSet,
+        pieces: PieceSet,
+        free: fn(&mut Slab) -> &mut PieceSet,
     ) {
         // SAFETY: as for add().
         let header = unsafe { slab.as_mut() };
-        let was_full = header.used as usize == PAGES - 1;
-        header.used -= pages.count();
-        free(header).join(pages);
+        let was_full = header.used as usize == PIECES - 1;
+        header.used -= pieces.count();
+        free(header).join(pieces);
         if was_full {
             self.add(slab);
         }
@@ -229,112 +281,121 @@ impl Slabs {
         over
     }
 
-    /// Takes the dirty pages of `slab`, if there are enough for a system call: a whole batch, or more than
-    /// half as many as are in use. They count as used until they are clean.
-    fn purge(&mut self, mut slab: NonNull<Slab>) -> Option<PageSet> {
+    /// Takes the dirty pieces of `slab` that make up whole pages, if there are enough for a system call: a whole
+    /// batch, or more than half as many as are in use. They count as used until they are clean.
+    fn purge(&mut self, mut slab: NonNull<Slab>) -> Option<PieceSet> {
         if !self.purges {
             return None;
         }
         let is_first = self.first == Some(slab);
         // SAFETY: as for add().
         let header = unsafe { slab.as_mut() };
-        let dirty = header.dirty.count();
-        if dirty < BATCH && (is_first || 2 * dirty <= header.used) {
+        let (per_page, dirty) = (PAGE / self.size, header.dirty.count());
+        let is_batch = dirty as usize >= BATCH * per_page;
+        if !is_batch && (is_first || 2 * dirty <= header.used) {
             return None;
         }
-        header.used += dirty;
-        let purged = std::mem::replace(&mut header.dirty, PageSet::NONE);
-        if header.used as usize == PAGES - 1 {
+        let purged = header.dirty.take_groups(per_page);
+        if purged.count() == 0 {
+            return None;
+        }
+        header.used += purged.count();
+        if header.used as usize == PIECES - 1 {
             self.remove(slab);
         }
         Some(purged)
     }
 }
 
-fn take_page() -> Option<NonNull<u8>> {
-    // A statement of its own, so that the lock is not held while the system maps memory.
-    let page = SLABS.lock().take();
-    page.or_else(|| {
+fn take_piece(slabs: &Mutex<Slabs>) -> Option<NonNull<u8>> {
+    let mut locked = slabs.lock();
+    let piece = locked.take();
+    let slab_bytes = locked.slab_bytes();
+    // The lock is not held while the system maps memory.
+    drop(locked);
+    piece.or_else(|| {
         START.call_once(start);
-        let slab = map_slab()?;
-        let mut slabs = SLABS.lock();
+        let slab = map_slab(slab_bytes)?;
+        let mut slabs = slabs.lock();
         slabs.add(slab);
         slabs.take()
     })
 }
 
 /// # Safety
-/// `page` came from [`take_page`], and nobody refers to it any more.
-unsafe fn give_page(page: NonNull<u8>) {
-    let offset = page.as_ptr() as usize % SLAB;
-    // SAFETY: slabs are aligned to their size, and the page is inside one.
-    let slab = unsafe { page.sub(offset) }.cast::<Slab>();
-    let mut freed = PageSet::NONE;
-    freed.add(offset / PAGE);
-    let mut slabs = SLABS.lock();
+/// `piece` came from [`take_piece`] of `list`, and nobody refers to it any more.
+unsafe fn give_piece(list: &Mutex<Slabs>, piece: NonNull<u8>) {
+    let mut slabs = list.lock();
+    let (size, slab_bytes) = (slabs.size, slabs.slab_bytes());
+    let offset = piece.as_ptr() as usize % slab_bytes;
+    // SAFETY: slabs are aligned to their size, and the piece is inside one.
+    let slab = unsafe { piece.sub(offset) }.cast::<Slab>();
+    let mut freed = PieceSet::NONE;
+    freed.add(offset / size);
     slabs.put(slab, freed, |slab| &mut slab.dirty);
     if !slabs.retire(slab) {
         let Some(purged) = slabs.purge(slab) else { return };
         drop(slabs);
-        // SAFETY: pages of this slab, which count as used, and which nobody else has.
-        unsafe { clean(slab.cast(), purged) };
-        slabs = SLABS.lock();
+        // SAFETY: pieces of this slab, whole pages, which count as used, and which nobody else has.
+        unsafe { clean(slab.cast(), size, purged) };
+        slabs = list.lock();
         slabs.put(slab, purged, |slab| &mut slab.clean);
         if !slabs.retire(slab) {
             return;
         }
     }
     drop(slabs);
-    // SAFETY: nobody has a page of it, and it is in no list.
-    unsafe { unmap(slab.cast(), SLAB) };
+    // SAFETY: nobody has a piece of it, and it is in no list.
+    unsafe { unmap(slab.cast(), slab_bytes) };
 }
 
-/// Returns the memory behind `pages` to the system. The addresses stay reserved.
+/// Returns the memory behind `pieces` of `size` bytes to the system. The addresses stay reserved.
 ///
 /// # Safety
-/// They are pages of the slab at `base`, and nobody refers to them.
-unsafe fn clean(base: NonNull<u8>, pages: PageSet) {
-    let mut page = 0;
-    while page < PAGES {
-        let start = page;
-        while page < PAGES && pages.contains(page) {
-            page += 1;
+/// They are pieces of the slab at `base` and make up whole pages, and nobody refers to them.
+unsafe fn clean(base: NonNull<u8>, size: usize, pieces: PieceSet) {
+    let mut piece = 0;
+    while piece < PIECES {
+        let start = piece;
+        while piece < PIECES && pieces.contains(piece) {
+            piece += 1;
         }
-        if page > start {
+        if piece > start {
             // SAFETY: as the caller says. If it fails, the memory stays with the process.
-            unsafe { discard(base.add(start * PAGE), (page - start) * PAGE) };
+            unsafe { discard(base.add(start * size), (piece - start) * size) };
         }
-        page += 1;
+        piece += 1;
     }
 }
 
-/// Maps a slab, all pages of which are free and clean.
-fn map_slab() -> Option<NonNull<Slab>> {
-    let slab = map_aligned()?.cast::<Slab>();
-    let mut clean = PageSet::NONE;
-    (1..PAGES).for_each(|page| clean.add(page));
-    let header = Slab { next: None, prev: None, dirty: PageSet::NONE, clean, used: 0 };
+/// Maps a slab of `bytes`, all pieces of which are free and clean.
+fn map_slab(bytes: usize) -> Option<NonNull<Slab>> {
+    let slab = map_aligned(bytes)?.cast::<Slab>();
+    let mut clean = PieceSet::NONE;
+    (1..PIECES).for_each(|piece| clean.add(piece));
+    let header = Slab { next: None, prev: None, dirty: PieceSet::NONE, clean, used: 0 };
     // SAFETY: the mapping is ours, aligned and large enough.
     unsafe { slab.write(header) };
     Some(slab)
 }
 
-fn map_aligned() -> Option<NonNull<u8>> {
-    let first = map(SLAB)?;
-    if (first.as_ptr() as usize).is_multiple_of(SLAB) {
+/// Maps `bytes`, aligned to their number.
+fn map_aligned(bytes: usize) -> Option<NonNull<u8>> {
+    let first = map(bytes)?;
+    if (first.as_ptr() as usize).is_multiple_of(bytes) {
         return Some(first);
     }
     // Rare: the kernel places the next mapping beside the last.
     // SAFETY: mapped just now; of the second mapping only what surrounds the slab is unmapped.
     unsafe {
-        unmap(first, SLAB);
-        let wide = map(2 * SLAB)?;
-        let before = (wide.as_ptr() as usize).next_multiple_of(SLAB) - wide.as_ptr() as usize;
+        unmap(first, bytes);
+        let wide = map(2 * bytes)?;
+        let before = (wide.as_ptr() as usize).next_multiple_of(bytes) - wide.as_ptr() as usize;
         let slab = wide.add(before);
         if before > 0 {
             unmap(wide, before);
         }
-        unmap(slab.add(SLAB), SLAB - before);
+        unmap(slab.add(bytes), bytes - before);
         Some(slab)
     }
 }

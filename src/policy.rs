@@ -12,6 +12,7 @@ pub mod token_bucket;
 
 use crate::errno::{Errno, Result};
 use crate::flags::Flags;
+use crate::pool::class::FIRST_BLOCK_BYTES;
 use crate::try_box::try_box;
 use cold::Cold;
 use min_rate::MinRate;
@@ -81,6 +82,12 @@ pub const UNBOUNDED: u64 = i64::MAX as u64;
 
 /// The default of the high watermark.
 pub const HIGH_BYTES: u64 = 1024 * 1024;
+
+/// The default of the bytes that the pool's budget does not refuse: one block of the smallest class.
+pub const RESERVE_BYTES: u64 = FIRST_BLOCK_BYTES as u64;
+
+/// The default of [`Policy::share_below`].
+pub const SHARE_BELOW: u64 = 1;
 
 /// When to pause, when to resume, when to refuse. `low <= high <= max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -429,6 +436,28 @@ impl Policy {
             cold.bucket.is_some() || cold.min_rate.is_some() || cold.deadline.is_some()
         });
         self.flags.set(PACED, is_paced);
+    }
+
+    /// Parts of shared payloads shorter than this are copied.
+    pub fn share_below(&self) -> u64 {
+        self.cold().and_then(|cold| cold.share_below).unwrap_or(SHARE_BELOW)
+    }
+
+    /// Sets [`Policy::share_below`]. NO_MEMORY.
+    pub fn set_share_below(&mut self, bytes: u64) -> Result<()> {
+        self.make_cold()?.share_below = Some(bytes);
+        Ok(())
+    }
+
+    /// Bytes of memory that the pool's budget does not refuse to this queue.
+    pub fn reserve(&self) -> u64 {
+        self.cold().and_then(|cold| cold.reserve).unwrap_or(RESERVE_BYTES)
+    }
+
+    /// Sets [`Policy::reserve`]. NO_MEMORY.
+    pub fn set_reserve(&mut self, bytes: u64) -> Result<()> {
+        self.make_cold()?.reserve = Some(bytes);
+        Ok(())
     }
 
     /// Bytes queued in files.

@@ -1,22 +1,25 @@
 //! Memory and the byte budget that many queues share.
 
+pub mod class;
 mod state;
 
+use crate::allocator::Allocator;
 use crate::block::chain::{AtomicCell, Stack};
 use crate::block::{Block, HEADER};
 use crate::clock::Clock;
 use crate::errno::{Errno, Result};
+use class::{CLASSES, Class, Classes};
 use parking_lot::Mutex;
 use state::{State, add, subtract};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The default of chunk_bytes, the size of a block: a page.
+/// The default of chunk_bytes, the size of the largest usual blocks: a page.
 pub const BLOCK_BYTES: usize = 4 * 1024;
 /// The default of keep_bytes, the size of the cache of free blocks.
 pub const CACHE_BYTES: usize = 4 * 1024 * 1024;
-/// The smallest block: below it the header and the slots outweigh the bytes.
-pub const MIN_BLOCK_BYTES: usize = 256;
+/// The smallest chunk_bytes: the first class of blocks.
+pub const MIN_BLOCK_BYTES: usize = class::FIRST_BLOCK_BYTES;
 /// An append above this first tries to allocate all of it in one piece, and returns that. Kernels that
 /// overcommit memory grant any number of blocks, and kill the process when these are touched. But they refuse
 /// one block that is larger than the machine's memory (proc(5), overcommit_memory).
@@ -27,10 +30,10 @@ pub const NO_LIMIT: usize = isize::MAX as usize;
 /// The configuration of a pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The budget for blocks, including free ones, and pinned memory together. Only [`Pool::take_record`] may
-    /// exceed it.
+    /// The budget for blocks, including free ones, and pinned memory together. Only what is
+    /// [`Admission::Forced`] may exceed it.
     pub max_bytes: usize,
-    /// Bytes that each block takes.
+    /// What a block of the largest class takes.
     pub chunk_bytes: usize,
     /// Free blocks are cached up to this many bytes. Above it memory returns to the system.
     pub keep_bytes: usize,
@@ -48,21 +51,29 @@ impl Limits {
             None => self,
         }
     }
+}
 
-    /// Bytes that a block of the usual size holds.
-    fn capacity(&self) -> usize {
-        self.chunk_bytes - HEADER
-    }
+/// Whether the budget may refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It may.
+    Budget,
+    /// It is exceeded if need be. What exceeds it is freed when it is returned.
+    Forced,
 }
 
 /// Memory and the byte budget that many queues share.
 pub struct Pool {
     limits: Limits,
+    classes: Classes,
     state: Guard,
-    /// In a thread-safe pool: the block that was returned last, so that a queue that fills and drains again
-    /// and again takes no lock for it. It counts as allocated, not as cached.
-    last_given: AtomicCell,
+    allocator: Allocator,
+    /// In a thread-safe pool: the block of each class that was returned last, so that a queue that fills and
+    /// drains again and again takes no lock for it. It counts as allocated, not as cached.
+    last_given: [AtomicCell; CLASSES],
+    /// Whether these are part of the cache, and whether they are in use: not while the budget is exceeded.
     has_last_given: bool,
+    uses_last_given: AtomicBool,
     /// Shared payloads charged to this pool. Not part of the state, because any thread may unreference the
     /// last one, whatever the pool is.
     shared: AtomicUsize,
@@ -116,10 +127,11 @@ impl Pool {
     /// A pool for any thread.
     pub const fn shared(limits: Limits, clock: Clock) -> Pool {
         let mut limits = limits.rounded();
-        // `last_given` is part of the cache.
-        let has_last_given = limits.keep_bytes >= limits.chunk_bytes;
+        // `last_given` is part of the cache: 1 + 1/4 + 1/16 ... of the largest block.
+        let last_given = 2 * limits.chunk_bytes;
+        let has_last_given = limits.keep_bytes >= last_given;
         if has_last_given {
-            limits.keep_bytes -= limits.chunk_bytes;
+            limits.keep_bytes -= last_given;
         }
         let state = Guard::Shared(Mutex::new(State::new(&limits)));
         Pool::new(limits, state, has_last_given, clock)
@@ -128,12 +140,20 @@ impl Pool {
     const fn new(limits: Limits, state: Guard, has_last_given: bool, clock: Clock) -> Pool {
         Pool {
             limits,
+            classes: Classes::up_to(limits.chunk_bytes),
             state,
-            last_given: AtomicCell::new(),
+            allocator: Allocator::SYSTEM,
+            last_given: [const { AtomicCell::new() }; CLASSES],
             has_last_given,
+            uses_last_given: AtomicBool::new(has_last_given),
             shared: AtomicUsize::new(0),
             clock,
         }
+    }
+
+    /// The same pool, whose blocks come from `allocator`.
+    pub fn with_allocator(self, allocator: Allocator) -> Pool {
+        Pool { allocator, ..self }
     }
 
     /// Whether any thread may use it.
@@ -154,7 +174,8 @@ impl Pool {
     /// What it holds.
     pub fn usage(&self) -> Usage {
         let shared = self.shared.load(Ordering::Relaxed);
-        let last_given = if self.last_given.is_filled() { self.limits.chunk_bytes } else { 0 };
+        let filled = Class::all().filter(|class| self.last_given[class.index()].is_filled());
+        let last_given: usize = filled.map(|class| self.classes.footprint(class)).sum();
         self.state.with_locked(|state| Usage {
             max: self.limits.max_bytes,
             used: (state.allocated.get() - state.cached.get()).saturating_sub(last_given),
@@ -165,71 +186,77 @@ impl Pool {
         })
     }
 
-    /// A block of the usual size.
+    /// A block of `class`.
     ///
-    /// NO_BUFFERS: the budget is spent. NO_MEMORY: the system has none.
+    /// NO_BUFFERS: the budget is spent. NO_MEMORY: the allocator has none.
     #[inline(always)]
-    pub fn take(&self) -> Result<Block> {
+    pub fn take(&self, class: Class, admission: Admission) -> Result<Block> {
         let block = match &self.state {
-            Guard::Confined(state) => state.take(&self.limits),
-            Guard::Shared(state) => self.take_shared(state),
+            Guard::Confined(state) => state.take(class),
+            Guard::Shared(state) => self.take_shared(class, state),
         };
         match block {
             Some(block) => Ok(block),
-            None => self.allocate(self.limits.chunk_bytes),
+            None => self.allocate(self.classes.footprint(class), admission),
         }
     }
 
     #[inline(never)]
-    fn take_shared(&self, state: &Mutex<State>) -> Option<Block> {
-        self.last_given.take().or_else(|| state.lock().take(&self.limits))
+    fn take_shared(&self, class: Class, state: &Mutex<State>) -> Option<Block> {
+        self.last_given[class.index()].take().or_else(|| state.lock().take(class))
     }
 
     /// One block that holds at least `bytes`. Errors as for [`Pool::take`].
-    pub fn take_contiguous(&self, bytes: usize) -> Result<Block> {
-        if bytes <= self.limits.capacity() {
-            return self.take();
+    pub fn take_contiguous(&self, bytes: usize, admission: Admission) -> Result<Block> {
+        if bytes <= self.capacity() {
+            return self.take(self.class_for(bytes), admission);
         }
         match self.state.with_locked(|state| state.take_odd_size(bytes)) {
             Ok(block) => return Ok(block),
             // Outside the lock: freeing may be a system call.
             Err(stale) => drop(stale),
         }
-        self.allocate(footprint(bytes)?)
+        self.allocate(footprint(bytes)?, admission)
     }
 
-    /// [`Pool::take_contiguous`] for a record that a sink has to be offered. The budget does not refuse it:
-    /// the bytes are queued already, and there may be no other way to send them. NO_MEMORY.
-    pub fn take_record(&self, bytes: usize) -> Result<Block> {
-        match self.take_contiguous(bytes) {
-            Err(Errno::NO_BUFFERS) => self.take_beyond(bytes),
-            result => result,
-        }
-    }
-
-    /// Bytes that a block of the usual size holds.
+    /// Bytes that a block of the largest class holds.
     pub fn capacity(&self) -> usize {
-        self.limits.capacity()
+        self.classes.capacity(self.classes.last())
     }
 
-    /// A block for `bytes`, beyond the budget. It is not of the usual size: blocks of that size are cached
-    /// when they are returned, so that the budget would stay exceeded.
-    fn take_beyond(&self, bytes: usize) -> Result<Block> {
-        let footprint = match footprint(bytes)? {
-            usual if usual == self.limits.chunk_bytes => footprint(usual)?,
-            odd => odd,
-        };
-        let block = Block::allocate(footprint).ok_or(Errno::NO_MEMORY)?;
-        self.state.with_locked(|state| {
-            state.allocate_beyond(footprint, self.shared.load(Ordering::Relaxed));
-        });
-        Ok(block)
+    /// Bytes that a block of `class` holds.
+    #[inline(always)]
+    pub fn capacity_of(&self, class: Class) -> usize {
+        self.classes.capacity(class)
     }
 
-    /// Blocks that hold at least `bytes` together, or none at all, if `unused` bytes of each may not be used.
-    /// Errors as for [`Pool::take`].
-    pub fn take_many(&self, bytes: usize, unused: usize) -> Result<Stack> {
-        if bytes > PROBE_BYTES {
+    /// The smallest class whose blocks hold `bytes`, or the largest if none does.
+    pub fn class_for(&self, bytes: usize) -> Class {
+        self.classes.class_for(bytes)
+    }
+
+    /// The class after `class`, or the largest.
+    pub fn larger(&self, class: Class) -> Class {
+        self.classes.larger(class)
+    }
+
+    /// What a block of [`Pool::take_contiguous`] takes. NO_MEMORY: no block is so large.
+    pub fn contiguous_footprint(&self, bytes: usize) -> Result<usize> {
+        if bytes <= self.capacity() {
+            return Ok(self.classes.footprint(self.class_for(bytes)));
+        }
+        footprint(bytes)
+    }
+
+    /// What the blocks of [`Pool::take_many`] take together, at most usize::MAX.
+    pub fn footprint_of_many(&self, bytes: usize, unused: usize) -> usize {
+        bytes.div_ceil(self.capacity() - unused).saturating_mul(self.limits.chunk_bytes)
+    }
+
+    /// Blocks of the largest class that hold at least `bytes` together, or none at all, if `unused` bytes of
+    /// each may not be used. Errors as for [`Pool::take`].
+    pub fn take_many(&self, bytes: usize, unused: usize, admission: Admission) -> Result<Stack> {
+        if bytes > PROBE_BYTES && self.allocator.is_system() {
             // black_box: the compiler removes an allocation that is not used, and then it never fails.
             let mut probe = Vec::<u8>::new();
             let granted = probe.try_reserve_exact(bytes);
@@ -238,7 +265,7 @@ impl Pool {
         }
         let (blocks, mut space) = (Stack::new(), 0);
         while space < bytes {
-            match self.take() {
+            match self.take(self.classes.last(), admission) {
                 Ok(block) => {
                     space += block.capacity() - unused;
                     blocks.push(block);
@@ -254,16 +281,34 @@ impl Pool {
         Ok(blocks)
     }
 
+    /// How many bytes the blocks hold that one append may take: within the budget, or within `reserve` bytes
+    /// beyond it if that is more.
+    pub fn remaining(&self, reserve: usize) -> usize {
+        let Usage { max, used, pinned, shared, .. } = self.usage();
+        let free = max.saturating_sub(used + pinned + shared).max(reserve);
+        let fits = |class: &Class| self.classes.footprint(*class) <= free;
+        match free / self.limits.chunk_bytes {
+            0 => Class::all().rev().find(fits).map_or(0, |class| self.classes.capacity(class)),
+            blocks => blocks.saturating_mul(self.capacity()),
+        }
+    }
+
     /// Moves the charge for `allocated` bytes of blocks and `pinned` bytes of borrowed memory from the pool
     /// `from` to this one.
     ///
     /// NO_BUFFERS: over the budget; nothing has changed.
-    pub fn adopt(&self, from: &Pool, allocated: usize, pinned: usize) -> Result<()> {
+    pub fn adopt(
+        &self,
+        from: &Pool,
+        allocated: usize,
+        pinned: usize,
+        admission: Admission,
+    ) -> Result<()> {
         if std::ptr::eq(self, from) {
             return Ok(());
         }
         let all = allocated.checked_add(pinned).ok_or(Errno::NO_BUFFERS)?;
-        self.charge(all, |state| {
+        self.charge(all, admission, |state| {
             add(&state.allocated, allocated);
             add(&state.pinned, pinned);
         })?;
@@ -275,9 +320,13 @@ impl Pool {
     }
 
     /// Takes a block back.
+    #[inline(always)]
     pub fn give(&self, block: Block) {
+        if *block.allocator() != self.allocator {
+            return self.free(block);
+        }
         let surplus = match &self.state {
-            Guard::Confined(state) => state.cache(block, &self.limits),
+            Guard::Confined(state) => state.cache(block, &self.classes),
             Guard::Shared(state) => self.give_shared(block, state),
         };
         if let Some(block) = surplus {
@@ -287,36 +336,44 @@ impl Pool {
 
     #[inline(never)]
     fn give_shared(&self, block: Block, state: &Mutex<State>) -> Option<Block> {
-        let is_usual = block.capacity() == self.limits.capacity();
-        let block =
-            if self.has_last_given && is_usual { self.last_given.put(block)? } else { block };
-        state.lock().cache(block, &self.limits)
+        let block = match self.classes.usual(block.capacity()) {
+            Some(class) if self.uses_last_given.load(Ordering::Relaxed) => {
+                self.last_given[class.index()].put(block)?
+            }
+            _ => block,
+        };
+        state.lock().cache(block, &self.classes)
     }
 
     #[cold]
     #[inline(never)]
     fn free(&self, block: Block) {
-        let block = self.state.with_locked(|state| {
-            state.cache_odd_size(block, self.shared.load(Ordering::Relaxed), &self.limits)
+        let is_own = *block.allocator() == self.allocator;
+        let surplus = self.state.with_locked(|state| {
+            let shared = self.shared.load(Ordering::Relaxed);
+            let may_cache = is_own && self.classes.usual(block.capacity()).is_none();
+            let surplus = state.cache_odd_size(block, may_cache, shared, &self.limits);
+            self.use_last_given(state.recover(shared, &self.limits));
+            surplus
         });
         // Outside the lock: freeing may be a system call.
-        drop(block);
+        drop(surplus);
     }
 
     /// Charges `bytes` of borrowed memory. NO_BUFFERS: the budget is spent.
     #[inline(always)]
-    pub fn pin(&self, bytes: usize) -> Result<()> {
-        if bytes == 0 { Ok(()) } else { self.pin_some(bytes) }
+    pub fn pin(&self, bytes: usize, admission: Admission) -> Result<()> {
+        if bytes == 0 { Ok(()) } else { self.pin_some(bytes, admission) }
     }
 
     #[inline(never)]
-    fn pin_some(&self, bytes: usize) -> Result<()> {
+    fn pin_some(&self, bytes: usize, admission: Admission) -> Result<()> {
         // Loaded under the lock, which pin_shared() holds as well.
         let pin = |state: &State| state.pin(bytes, self.shared.load(Ordering::Relaxed));
         if self.state.with_locked(pin) {
             return Ok(());
         }
-        self.charge(bytes, |state| add(&state.pinned, bytes))
+        self.charge(bytes, admission, |state| add(&state.pinned, bytes))
     }
 
     /// `bytes` of borrowed memory were released.
@@ -328,7 +385,7 @@ impl Pool {
 
     /// Charges a shared payload. NO_BUFFERS: the budget is spent.
     pub fn pin_shared(&self, bytes: usize) -> Result<()> {
-        self.charge(bytes, |_| {
+        self.charge(bytes, Admission::Budget, |_| {
             self.shared.fetch_add(bytes, Ordering::Relaxed);
         })
     }
@@ -340,35 +397,47 @@ impl Pool {
 
     #[cold]
     #[inline(never)]
-    fn allocate(&self, footprint: usize) -> Result<Block> {
-        self.charge(footprint, |state| add(&state.allocated, footprint))?;
-        // Outside the lock: this may be a system call.
-        Block::allocate(footprint).ok_or_else(|| {
+    fn allocate(&self, footprint: usize, admission: Admission) -> Result<Block> {
+        let unused = Stack::new();
+        self.charge(footprint, admission, |state| {
+            add(&state.allocated, footprint);
+            state.evict(footprint, &unused);
+        })?;
+        // Outside the lock: these may be system calls.
+        drop(unused);
+        Block::allocate(footprint, &self.allocator).ok_or_else(|| {
             self.state.with_locked(|state| subtract(&state.allocated, footprint));
             Errno::NO_MEMORY
         })
     }
 
-    /// Charges `bytes` more through `count`, if they are within the budget. Cached blocks are freed to make
-    /// room.
+    /// Charges `bytes` more through `count`, if they are within the budget or [`Admission::Forced`]. Cached
+    /// blocks are freed to make room.
     #[cold]
     #[inline(never)]
-    fn charge(&self, bytes: usize, count: impl FnOnce(&State)) -> Result<()> {
-        let mut last_given = None;
-        let in_the_way = self.state.with_locked(|state| {
+    fn charge(&self, bytes: usize, admission: Admission, count: impl FnOnce(&State)) -> Result<()> {
+        let in_the_way = Stack::new();
+        self.state.with_locked(|state| {
             let shared = self.shared.load(Ordering::Relaxed);
             if state.is_full(bytes, shared, &self.limits) {
-                // It is freed before the blocks of the cache.
-                last_given = self.last_given.take();
-                subtract(&state.allocated, last_given.as_ref().map_or(0, Block::footprint));
+                // They are freed before the blocks of the cache.
+                for block in self.last_given.iter().filter_map(AtomicCell::take) {
+                    subtract(&state.allocated, block.footprint());
+                    in_the_way.push(block);
+                }
             }
-            let in_the_way = state.make_room(bytes, shared, &self.limits)?;
+            if !state.make_room(bytes, shared, admission, &self.limits, &in_the_way) {
+                return Err(Errno::NO_BUFFERS);
+            }
             count(state);
-            state.adapt(self.shared.load(Ordering::Relaxed), &self.limits);
-            Ok(in_the_way)
-        })?;
-        // Outside the lock: freeing may be a system call.
-        drop((in_the_way, last_given));
-        Ok(())
+            self.use_last_given(state.adapt(self.shared.load(Ordering::Relaxed), &self.limits));
+            Ok(())
+        })
+        // Outside the lock, `in_the_way` is freed: that may be a system call.
+    }
+
+    /// Uses `last_given` or not. The lock of the state is held.
+    fn use_last_given(&self, is_within: bool) {
+        self.uses_last_given.store(self.has_last_given && is_within, Ordering::Relaxed);
     }
 }

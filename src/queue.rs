@@ -9,6 +9,7 @@ mod consume;
 mod cork;
 mod end;
 mod hole;
+mod memory;
 mod message;
 mod split;
 
@@ -23,6 +24,7 @@ use crate::policy::{Hints, Policy, Watermarks};
 use crate::pool::Pool;
 use crate::slot::Slot;
 use crate::stream::Stream;
+use memory::BurstSize;
 
 /// One connection's output.
 #[repr(C)]
@@ -34,6 +36,8 @@ pub struct Queue {
     counters: Counters,
     /// The boundaries between messages, if the host wants them counted.
     messages: Option<Box<Messages>>,
+    /// Memory that it holds: see [`Queue::held`].
+    held: u64,
     /// Bytes reserved, while RESERVED. They are in the block that the stream has linked behind the last one,
     /// or behind the last byte. In the latter case that block stays until the commit, even when everything
     /// before it is sent.
@@ -44,6 +48,7 @@ pub struct Queue {
     /// The errno that ended the connection, or 0. If it is set, CLOSED is set, too.
     failure: i16,
     flags: Flags,
+    burst: BurstSize,
 }
 
 /// No more appends.
@@ -121,11 +126,13 @@ impl Queue {
             policy: Policy::new(marks)?,
             counters: Counters::default(),
             messages: None,
+            held: 0,
             reserved: 0,
             slots: 0,
             unreleased: 0,
             failure: 0,
             flags: Flags::NONE,
+            burst: BurstSize::SMALLEST,
         })
     }
 
@@ -253,6 +260,28 @@ impl Queue {
     /// [`Policy::set_watermarks`].
     pub fn set_watermarks(&mut self, marks: Watermarks) -> Result<Hints> {
         self.policy.change_watermarks(marks, self.waiting())
+    }
+
+    /// Copies parts of shared payloads that are shorter than `bytes`. NO_MEMORY.
+    pub fn set_share_below(&mut self, bytes: u64) -> Result<()> {
+        self.policy.set_share_below(bytes)
+    }
+
+    /// Lets this queue hold `bytes` of memory, whatever the pool's budget. NO_MEMORY.
+    pub fn set_reserve(&mut self, bytes: u64) -> Result<()> {
+        self.policy.set_reserve(bytes)
+    }
+
+    /// How many bytes may be appended by copying them before the high watermark, the cap or the pool's budget:
+    /// 0 while the producer is paused, and when appends are refused.
+    pub fn remaining(&self, pool: &Pool) -> u64 {
+        if self.flags.any(CLOSED | RESERVED) || self.policy.is_high() {
+            return 0;
+        }
+        let reserve = self.policy.reserve().saturating_sub(self.held);
+        let in_pool = pool.remaining(usize::try_from(reserve).unwrap_or(usize::MAX));
+        let memory = (self.stream.space() as u64).saturating_add(in_pool as u64);
+        self.policy.until_high(self.waiting()).min(memory)
     }
 
     /// Limits the rate to `per_second`; 0: no limit. NO_MEMORY.

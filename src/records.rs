@@ -101,7 +101,7 @@ impl FlushState {
     /// Copies the first `len` bytes to contiguous memory. Without memory for that, the first extent is
     /// offered instead, unless it is a file.
     fn gather(&mut self, q: &impl WithLocked, len: usize) -> Result<IoVec> {
-        let mut block = match q.with_locked(|_, pool| pool.take_record(len)) {
+        let mut block = match q.with_locked(|queue, pool| queue.take_record(pool, len)) {
             Ok(block) => block,
             Err(errno) => {
                 return q.with_locked(|queue, _| match queue.first_extent() {
@@ -131,7 +131,7 @@ impl FlushState {
         outcome: Result<usize>,
     ) -> Result<bool> {
         if !queue.is_flushing() {
-            self.forget(pool);
+            self.forget(queue, pool);
             return Err(Errno::CANCELED);
         }
         let taken = match outcome {
@@ -147,7 +147,7 @@ impl FlushState {
         self.flushed.sent += taken as u64;
         self.budget = self.budget.saturating_sub(taken);
         self.flushed.short_writes += u32::from(taken < offered);
-        self.advance(pool, taken);
+        self.advance(queue, pool, taken);
         if self.budget == 0 || queue.available() == 0 {
             self.end(queue, pool);
             return Ok(false);
@@ -156,25 +156,25 @@ impl FlushState {
     }
 
     /// The first `taken` bytes of the offer were sent.
-    fn advance(&mut self, pool: &Pool, taken: usize) {
+    fn advance(&mut self, queue: &mut Queue, pool: &Pool, taken: usize) {
         let Some(offered) = &mut self.offered else { return };
         offered.len -= taken;
         if let Some((_, offset)) = &mut offered.copy {
             *offset += taken;
         }
         if offered.len == 0 {
-            self.forget(pool);
+            self.forget(queue, pool);
         }
     }
 
-    fn forget(&mut self, pool: &Pool) {
+    fn forget(&mut self, queue: &mut Queue, pool: &Pool) {
         if let Some((block, _)) = self.offered.take().and_then(|offered| offered.copy) {
-            pool.give(block);
+            queue.give(pool, block);
         }
     }
 
     fn end(&mut self, queue: &mut Queue, pool: &Pool) -> Hints {
-        self.forget(pool);
+        self.forget(queue, pool);
         queue.end_flush(pool, self.flushed);
         self.hints |= Hints::MORE.when(queue.available() > 0);
         self.hints
@@ -206,7 +206,7 @@ impl FlushState {
     }
 
     fn fail(&mut self, queue: &mut Queue, pool: &Pool, errno: Errno) -> Result<Hints> {
-        self.forget(pool);
+        self.forget(queue, pool);
         queue.end_flush(pool, self.flushed);
         queue.fail(pool, errno);
         Err(errno)

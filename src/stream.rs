@@ -69,6 +69,11 @@ impl Stream {
         self.chain.space() as usize
     }
 
+    /// Bytes in use of the last block, slots included; 0 without a block.
+    pub fn used_in_last(&self) -> usize {
+        self.chain.used_in_last()
+    }
+
     /// Lets [`Stream::write`] take as many bytes as fit.
     pub fn open_room(&mut self) {
         self.chain.set_room(u64::MAX);

@@ -292,6 +292,21 @@ typedef struct sendq_t sendq_t;
 typedef uint64_t (*sendq_now_fn)(void *arg);
 
 /**
+ * Allocates a block of size bytes, aligned to at least 8 bytes as by malloc(3), or returns NULL if there is no
+ * memory. What is not aligned so is given back at once, and counts as no memory. Called by appends and
+ * flushes on the pool's queues, perhaps with a queue's lock held, so it must not call sendq, and must not
+ * throw.
+ */
+typedef void *(*sendq_alloc_fn)(void *arg, size_t size);
+
+/**
+ * Frees a block that the sendq_alloc_fn beside it has allocated with the same size. A block that was spliced to a
+ * queue of another pool is freed from there: later than its own pool, and on the threads of the other. It
+ * must not call sendq, and must not throw.
+ */
+typedef void (*sendq_dealloc_fn)(void *arg, void *block, size_t size);
+
+/**
  * The configuration of a pool. Zero in any field except size means the default.
  */
 typedef struct {
@@ -310,14 +325,18 @@ typedef struct {
     /**
      * The budget in bytes. It counts whole blocks, including free ones that are cached for the next append;
      * borrowed memory, until its owner is released; and shared buffers that were made with this pool. It
-     * does not count files. An append that would exceed it returns -ENOBUFS. Only records of
-     * sendq_flush_with may exceed it, by 16 KiB for each connection. Default: no budget.
+     * does not count files. An append that would exceed it returns -ENOBUFS. Two things may exceed it: what
+     * each queue has reserved (sendq_config_t), and records of sendq_flush_with, by 16 KiB for each
+     * connection. Memory beyond the budget is freed when it is returned. Default: no budget.
      */
     uint64_t max_bytes;
     /**
-     * The size of a block in bytes: at least 256, of which 40 bytes are its header. Sizes from 4096 on are
-     * rounded up to whole pages. Blocks of less than 4096 bytes come from malloc, whose heap does not always
-     * shrink when they are freed. Larger blocks are mapped, and return to the system. Default: 4 KiB.
+     * The size of the largest usual block in bytes, at least 256. The first block of a queue takes 256 bytes,
+     * or as much as its last burst needed; each further one takes four times as many, up to chunk_bytes.
+     * 48 bytes of a block are its header, and each borrowed or shared piece takes 48 bytes of it. A single
+     * append that is larger takes several blocks of chunk_bytes. Sizes from 4096 on are rounded up to whole
+     * pages. Memory of blocks returns to the system by whole pages. Only blocks of less than 4096 bytes other
+     * than 256 and 1024 come from malloc, whose heap does not always shrink. Default: 4 KiB.
      */
     uint64_t chunk_bytes;
     /**
@@ -336,6 +355,21 @@ typedef struct {
      * The argument of now.
      */
     void *now_arg;
+    /**
+     * The host's allocator. All blocks of the pool come from it, and nothing is mapped; free blocks are cached
+     * all the same (keep_bytes). Handles, copied shared buffers and the few fields that a queue needs rarely
+     * come from malloc. Both functions or none. Default: the system.
+     */
+    sendq_alloc_fn alloc;
+    /**
+     * Frees what alloc has allocated.
+     */
+    sendq_dealloc_fn dealloc;
+    /**
+     * The argument of alloc and dealloc. It must stay valid until all blocks are freed: those of the pool when
+     * its last queue is, and those that were spliced to queues of other pools when these let go of them.
+     */
+    void *alloc_arg;
 } sendq_pool_config_t;
 
 /**
@@ -428,6 +462,18 @@ typedef struct {
      * -ENOBUFS. Default: any number.
      */
     uint64_t max_messages;
+    /**
+     * The same for sendq_append_buf: parts of shared buffers shorter than this are copied, and no reference to
+     * the buffer is kept for them. 1: no part is copied. Default: 0.
+     */
+    uint64_t share_below;
+    /**
+     * Bytes of memory that the budget of the pool does not refuse to this queue, whatever others hold: an
+     * append is admitted beyond the budget if the queue then holds no more than this (sendq_memory), blocks
+     * with their headers and slack. So one client that never reads cannot make the appends of others fail.
+     * 1: none. Default: 256, one small block.
+     */
+    uint64_t reserve;
 } sendq_config_t;
 
 /**
@@ -606,7 +652,8 @@ const char *sendq_version_string(void);
  * to sendq_pool_free.
  *
  * -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, a flag is unknown, chunk_bytes is
- * less than 256, max_bytes is less than one block, or a number is larger than the address space.
+ * less than 256, max_bytes is less than one block, one of alloc and dealloc is NULL and the other is not, or a
+ * number is larger than the address space.
  * -E2BIG: the config is of a newer version and sets fields that this version does not know, or size is over
  * 4 KiB.
  * -ENOMEM: out of memory. On failure *out is NULL.
@@ -766,7 +813,8 @@ int sendq_append_ref(sendq_t *q,
 
 /**
  * Appends len bytes of buf, from offset, without copying them. The queue holds a reference to buf until they
- * are sent or discarded. Appending no bytes succeeds.
+ * are sent or discarded. Fewer than share_below bytes are copied, and no reference is held. Appending no bytes
+ * succeeds.
  *
  * Hints and errors as for sendq_append. -EINVAL also if buf is NULL, or if the range is not inside the
  * buffer.
@@ -1131,6 +1179,21 @@ uint64_t sendq_queued_bytes(const sendq_t *q);
  * q is NULL. O(1).
  */
 uint64_t sendq_queued_memory(const sendq_t *q);
+
+/**
+ * Returns how many bytes of memory the queue holds: its blocks of the pool, whole, with what is reserved and
+ * what is gathered for sendq_flush_with; borrowed memory, until its owner is released; and shared buffers, of
+ * which each part counts whole. The queue itself is not counted. 0 if q is NULL. O(1).
+ */
+uint64_t sendq_memory(const sendq_t *q);
+
+/**
+ * Returns how many bytes may be appended by sendq_append before the high watermark is reached or the pool's
+ * budget is spent. 0 while the producer is paused (SENDQ_HIGH, and no SENDQ_RESUME since), while memory is
+ * reserved, after sendq_close or a failure, and if q is NULL. A proxy reads no more than this from its other
+ * side. In a thread-safe pool other threads may take from the budget meanwhile. O(1).
+ */
+uint64_t sendq_room(const sendq_t *q);
 
 /**
  * Returns how many bytes were sent in total, by flushes or sendq_consume. This number only increases. 0 if q

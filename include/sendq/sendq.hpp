@@ -857,6 +857,10 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     std::uint64_t queued_bytes() const noexcept { return sendq_queued_bytes(get()); }
     /// Bytes queued that are not in files: these count against high, max and the pool's budget.
     std::uint64_t queued_memory() const noexcept { return sendq_queued_memory(get()); }
+    /// Bytes of memory that the queue holds: blocks, borrowed memory, shared buffers.
+    std::uint64_t memory() const noexcept { return sendq_memory(get()); }
+    /// Bytes that may be appended before the high watermark or the pool's budget; 0 while paused.
+    std::uint64_t room() const noexcept { return sendq_room(get()); }
     /// Bytes sent in total. Only increases.
     std::uint64_t sent_bytes() const noexcept { return sendq_sent_bytes(get()); }
     /// sendq_state: the current state, for a host that has lost track of the hints: high, blocked,

@@ -93,6 +93,11 @@ impl Chain {
         self.slots_at - self.cursor.end
     }
 
+    /// Bytes in use of the last block, slots included; 0 without one.
+    pub fn used_in_last(&self) -> usize {
+        self.tail().map_or(0, Block::capacity) - self.space() as usize
+    }
+
     /// Whether a slot would be on the same side of every gate as all slots of the last block: a gate does not
     /// divide the slots of a block.
     pub fn takes_slots(&self) -> bool {

@@ -120,7 +120,8 @@ unsafe fn append_copied(q: *mut sendq_t, data: *const c_void, len: usize, owner:
 }
 
 /// Appends len bytes of buf, from offset, without copying them. The queue holds a reference to buf until they
-/// are sent or discarded. Appending no bytes succeeds.
+/// are sent or discarded. Fewer than share_below bytes are copied, and no reference is held. Appending no bytes
+/// succeeds.
 ///
 /// Hints and errors as for sendq_append. -EINVAL also if buf is NULL, or if the range is not inside the
 /// buffer.
@@ -136,8 +137,8 @@ pub unsafe extern "C" fn sendq_append_buf(
         enter(q, |queue, pool| {
             let shared = buf.as_ref().ok_or(Errno::INVALID)?;
             let data = shared.data(offset as u64, len).ok_or(Errno::INVALID)?;
-            if len == 0 {
-                return queue.append_nothing();
+            if (len as u64) < queue.policy().share_below() {
+                return queue.append(pool, len, once(slice(data.cast(), len)?));
             }
             let slot = shared.slot(IoVec::new(data, len));
             let result = queue.append_slot(pool, slot);

@@ -34,9 +34,9 @@ pub struct sendq_t {
     lifetime: UnsafeCell<Lifetime>,
 }
 
-/// An idle connection costs no more than 256 bytes of heap, eight of which are malloc's.
+/// An idle connection costs little heap, eight bytes of which are malloc's.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<sendq_t>() <= 248);
+const _: () = assert!(size_of::<sendq_t>() <= 264);
 
 /// Any thread may use it: it is locked during access.
 const THREADSAFE: u8 = 1;
@@ -319,6 +319,19 @@ pub type sendq_release_fn = Option<
 /// with no lock held. It must not call such functions itself, and must not throw. If it goes back, sendq's
 /// time stands still until the clock has caught up.
 pub type sendq_now_fn = Option<unsafe extern "C-unwind" fn(arg: *mut c_void) -> u64>;
+
+/// Allocates a block of size bytes, aligned to at least 8 bytes as by malloc(3), or returns NULL if there is no
+/// memory. What is not aligned so is given back at once, and counts as no memory. Called by appends and
+/// flushes on the pool's queues, perhaps with a queue's lock held, so it must not call sendq, and must not
+/// throw.
+pub type sendq_alloc_fn =
+    Option<unsafe extern "C-unwind" fn(arg: *mut c_void, size: usize) -> *mut c_void>;
+
+/// Frees a block that the sendq_alloc_fn beside it has allocated with the same size. A block that was spliced to a
+/// queue of another pool is freed from there: later than its own pool, and on the threads of the other. It
+/// must not call sendq, and must not throw.
+pub type sendq_dealloc_fn =
+    Option<unsafe extern "C-unwind" fn(arg: *mut c_void, block: *mut c_void, size: usize)>;
 
 /// Memory and a byte budget that many queues share: one pool per event-loop thread, or one per process.
 pub struct sendq_pool_t {

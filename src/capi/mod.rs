@@ -27,7 +27,9 @@ pub use append::*;
 pub use boundary::sendq_fd_t;
 pub use buf::*;
 pub use flush::*;
-pub use handle::{sendq_now_fn, sendq_pool_t, sendq_release_fn, sendq_t};
+pub use handle::{
+    sendq_alloc_fn, sendq_dealloc_fn, sendq_now_fn, sendq_pool_t, sendq_release_fn, sendq_t,
+};
 pub use library::*;
 pub use logger::*;
 pub use message::*;

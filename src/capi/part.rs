@@ -156,6 +156,8 @@ pub(super) struct Parts<'a> {
     parts: &'a [sendq_part_t],
     owner: Owner,
     copy_below: u64,
+    /// The same for parts of shared buffers.
+    share_below: u64,
     /// The call comes from a release callback: owners are released after it, so that the stack does not grow.
     defers: bool,
     /// How many of the first bytes are sent already.
@@ -199,7 +201,10 @@ impl<'a> Parts<'a> {
         let defers = release::is_releasing(q);
         // In a release callback no owner is released at once, so that all of its memory is borrowed.
         let copy_below = if defers { 1 } else { q.copy_below() as u64 };
-        Ok(Parts { parts, owner, copy_below, defers, sent: 0 })
+        let has_shared = parts.iter().any(|part| part.kind == SENDQ_PART_BUF);
+        let share_below =
+            if has_shared { q.inspect(|queue, _| queue.policy().share_below()) } else { 1 };
+        Ok(Parts { parts, owner, copy_below, share_below, defers, sent: 0 })
     }
 
     /// The same after the first `sent` bytes were sent.
@@ -223,6 +228,7 @@ impl<'a> Parts<'a> {
         match part.kind {
             SENDQ_PART_COPY => false,
             SENDQ_PART_REF => left >= self.copy_below && left > 0,
+            SENDQ_PART_BUF => left >= self.share_below && left > 0,
             SENDQ_PART_OWN if left == 0 => self.defers && part.release.is_some(),
             SENDQ_PART_OWN => left >= self.copy_below,
             _ => left > 0,

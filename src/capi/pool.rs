@@ -2,7 +2,8 @@
 
 use super::boundary::{Config, fill, guard, guard_callback, read_config};
 use super::buf::sendq_buf_t;
-use super::handle::{sendq_now_fn, sendq_pool_t, sendq_t};
+use super::handle::{sendq_alloc_fn, sendq_dealloc_fn, sendq_now_fn, sendq_pool_t, sendq_t};
+use crate::allocator::Allocator;
 use crate::block::{HEADER, MAX_CAPACITY};
 use crate::clock::Clock;
 use crate::errno::{Errno, Result};
@@ -41,12 +42,16 @@ pub struct sendq_pool_config_t {
     pub reserved: u32,
     /// The budget in bytes. It counts whole blocks, including free ones that are cached for the next append;
     /// borrowed memory, until its owner is released; and shared buffers that were made with this pool. It
-    /// does not count files. An append that would exceed it returns -ENOBUFS. Only records of
-    /// sendq_flush_with may exceed it, by 16 KiB for each connection. Default: no budget.
+    /// does not count files. An append that would exceed it returns -ENOBUFS. Two things may exceed it: what
+    /// each queue has reserved (sendq_config_t), and records of sendq_flush_with, by 16 KiB for each
+    /// connection. Memory beyond the budget is freed when it is returned. Default: no budget.
     pub max_bytes: u64,
-    /// The size of a block in bytes: at least 256, of which 40 bytes are its header. Sizes from 4096 on are
-    /// rounded up to whole pages. Blocks of less than 4096 bytes come from malloc, whose heap does not always
-    /// shrink when they are freed. Larger blocks are mapped, and return to the system. Default: 4 KiB.
+    /// The size of the largest usual block in bytes, at least 256. The first block of a queue takes 256 bytes,
+    /// or as much as its last burst needed; each further one takes four times as many, up to chunk_bytes.
+    /// 48 bytes of a block are its header, and each borrowed or shared piece takes 48 bytes of it. A single
+    /// append that is larger takes several blocks of chunk_bytes. Sizes from 4096 on are rounded up to whole
+    /// pages. Memory of blocks returns to the system by whole pages. Only blocks of less than 4096 bytes other
+    /// than 256 and 1024 come from malloc, whose heap does not always shrink. Default: 4 KiB.
     pub chunk_bytes: u64,
     /// Free blocks are cached for the next append, up to this many bytes. Blocks above it are freed at once.
     /// A load that stays below it causes no page faults. A pool that has held more than eight times
@@ -58,6 +63,15 @@ pub struct sendq_pool_config_t {
     pub now: sendq_now_fn,
     /// The argument of now.
     pub now_arg: *mut c_void,
+    /// The host's allocator. All blocks of the pool come from it, and nothing is mapped; free blocks are cached
+    /// all the same (keep_bytes). Handles, copied shared buffers and the few fields that a queue needs rarely
+    /// come from malloc. Both functions or none. Default: the system.
+    pub alloc: sendq_alloc_fn,
+    /// Frees what alloc has allocated.
+    pub dealloc: sendq_dealloc_fn,
+    /// The argument of alloc and dealloc. It must stay valid until all blocks are freed: those of the pool when
+    /// its last queue is, and those that were spliced to queues of other pools when these let go of them.
+    pub alloc_arg: *mut c_void,
 }
 
 // SAFETY: repr(C), begins with a usize, integers and raw pointers may be any bytes; for the function,
@@ -89,7 +103,16 @@ impl sendq_pool_config_t {
             nonblocking: has(SENDQ_SOCKETS_NONBLOCKING),
             sigpipe_ignored: has(SENDQ_SIGPIPE_IGNORED),
         };
-        Ok(sendq_pool_t::new(make(limits, clock), self.now, self.now_arg, promises))
+        let pool = make(limits, clock).with_allocator(self.allocator()?);
+        Ok(sendq_pool_t::new(pool, self.now, self.now_arg, promises))
+    }
+
+    fn allocator(&self) -> Result<Allocator> {
+        match (self.alloc, self.dealloc) {
+            (None, None) => Ok(Allocator::SYSTEM),
+            (Some(alloc), Some(dealloc)) => Allocator::host(alloc, dealloc, self.alloc_arg),
+            _ => Err(Errno::INVALID),
+        }
     }
 }
 
@@ -97,7 +120,8 @@ impl sendq_pool_config_t {
 /// to sendq_pool_free.
 ///
 /// -EINVAL: out is NULL, size is less than a size_t, reserved is not 0, a flag is unknown, chunk_bytes is
-/// less than 256, max_bytes is less than one block, or a number is larger than the address space.
+/// less than 256, max_bytes is less than one block, one of alloc and dealloc is NULL and the other is not, or a
+/// number is larger than the address space.
 /// -E2BIG: the config is of a newer version and sets fields that this version does not know, or size is over
 /// 4 KiB.
 /// -ENOMEM: out of memory. On failure *out is NULL.

@@ -67,6 +67,14 @@ pub struct sendq_config_t {
     /// With SENDQ_MESSAGES, the most messages that may be queued: an append that would begin one more returns
     /// -ENOBUFS. Default: any number.
     pub max_messages: u64,
+    /// The same for sendq_append_buf: parts of shared buffers shorter than this are copied, and no reference to
+    /// the buffer is kept for them. 1: no part is copied. Default: 0.
+    pub share_below: u64,
+    /// Bytes of memory that the budget of the pool does not refuse to this queue, whatever others hold: an
+    /// append is admitted beyond the budget if the queue then holds no more than this (sendq_memory), blocks
+    /// with their headers and slack. So one client that never reads cannot make the appends of others fail.
+    /// 1: none. Default: 256, one small block.
+    pub reserve: u64,
 }
 
 // SAFETY: repr(C), begins with a usize, and integers and raw pointers may be any bytes.
@@ -111,6 +119,12 @@ pub unsafe extern "C" fn sendq_new(
         let mut queue = Queue::new(marks)?;
         if config.flags & SENDQ_MESSAGES != 0 {
             queue.count_messages(config.max_messages)?;
+        }
+        if config.share_below > 0 {
+            queue.set_share_below(config.share_below)?;
+        }
+        if config.reserve > 0 {
+            queue.set_reserve(config.reserve)?;
         }
         let handle = try_box(sendq_t::new(queue, pool, config.user, copy_below, threadsafe))?;
         // SAFETY: as above.

@@ -23,6 +23,25 @@ pub unsafe extern "C" fn sendq_queued_memory(q: *const sendq_t) -> u64 {
     unsafe { number(q, 0, |queue, _| queue.memory()) }
 }
 
+/// Returns how many bytes of memory the queue holds: its blocks of the pool, whole, with what is reserved and
+/// what is gathered for sendq_flush_with; borrowed memory, until its owner is released; and shared buffers, of
+/// which each part counts whole. The queue itself is not counted. 0 if q is NULL. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_memory(q: *const sendq_t) -> u64 {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { number(q, 0, |queue, _| queue.held()) }
+}
+
+/// Returns how many bytes may be appended by sendq_append before the high watermark is reached or the pool's
+/// budget is spent. 0 while the producer is paused (SENDQ_HIGH, and no SENDQ_RESUME since), while memory is
+/// reserved, after sendq_close or a failure, and if q is NULL. A proxy reads no more than this from its other
+/// side. In a thread-safe pool other threads may take from the budget meanwhile. O(1).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sendq_room(q: *const sendq_t) -> u64 {
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { number(q, 0, |queue, pool| queue.remaining(pool)) }
+}
+
 /// Returns how many bytes were sent in total, by flushes or sendq_consume. This number only increases. 0 if q
 /// is NULL. O(1).
 #[unsafe(no_mangle)]

@@ -20,6 +20,10 @@ pub struct Cold {
     pub min_rate: Option<MinRate>,
     /// When what is still queued is discarded.
     pub deadline: Option<u64>,
+    /// Parts of shared payloads shorter than this are copied. None: the default.
+    pub share_below: Option<u64>,
+    /// Bytes that the pool's budget does not refuse. None: the default.
+    pub reserve: Option<u64>,
     /// What a sink was offered last and has refused, if it needs the same bytes at the same address again.
     pub offered: Option<Offered>,
 }

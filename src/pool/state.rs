@@ -1,9 +1,9 @@
 //! The free blocks and the counts of a pool: the part that a lock may guard.
 
-use super::Limits;
+use super::class::{CLASSES, Class, Classes};
+use super::{Admission, Limits, NO_LIMIT};
 use crate::block::Block;
 use crate::block::chain::Stack;
-use crate::errno::{Errno, Result};
 use std::cell::Cell;
 
 /// The most cached blocks of other than the usual size: large reservations are rare.
@@ -15,16 +15,16 @@ const BURST: usize = 8;
 const AFTER_BURST: usize = 32;
 
 /// Invariant: `allocated + pinned` plus the pool's shared payloads is at most `ceiling`, and `ceiling` is at
-/// most `max_bytes`. With records beyond the budget, the sum is at most `beyond`.
+/// most `max_bytes`. With what is forced beyond the budget, the sum is at most `beyond`.
 pub(super) struct State {
-    /// Blocks of `chunk_bytes` that no queue holds.
-    cache: Stack,
+    /// Blocks of the classes that no queue holds.
+    cache: [Stack; CLASSES],
     /// Cached blocks of other, larger sizes, and how many they are.
     odd_sizes: Stack,
     odd_count: Cell<usize>,
     /// What all cached blocks take from the system.
     pub(super) cached: Cell<usize>,
-    /// The limit of `cached`.
+    /// The limit of `cached`: 0 while the budget is exceeded.
     keep_bytes: Cell<usize>,
     /// What all blocks of this pool take from the system, cached or not.
     pub(super) allocated: Cell<usize>,
@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) pinned: Cell<usize>,
     /// The highest sum within the budget. A pin that stays below it needs no further checks.
     pub(super) ceiling: Cell<usize>,
-    /// The highest sum with records beyond the budget.
+    /// The highest sum with what is forced beyond the budget.
     pub(super) beyond: Cell<usize>,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn subtract(count: &Cell<usize>, bytes: usize) {
 impl State {
     pub(super) const fn new(limits: &Limits) -> State {
         State {
-            cache: Stack::new(),
+            cache: [const { Stack::new() }; CLASSES],
             odd_sizes: Stack::new(),
             odd_count: Cell::new(0),
             cached: Cell::new(0),
@@ -59,11 +59,30 @@ impl State {
         }
     }
 
-    /// The cached block that was returned last.
-    pub(super) fn take(&self, limits: &Limits) -> Option<Block> {
-        let block = self.cache.pop()?;
-        subtract(&self.cached, limits.chunk_bytes);
+    /// The cached block of `class` that was returned last.
+    #[inline(always)]
+    pub(super) fn take(&self, class: Class) -> Option<Block> {
+        let block = self.cache[class.index()].pop()?;
+        subtract(&self.cached, block.footprint());
         Some(block)
+    }
+
+    /// Takes out a cached block, a large one first. It does not count as allocated any more.
+    fn pop(&self) -> Option<Block> {
+        self.pop_odd_size().or_else(|| {
+            let block = Class::all().rev().find_map(|class| self.take(class))?;
+            subtract(&self.allocated, block.footprint());
+            Some(block)
+        })
+    }
+
+    /// Moves cached blocks to `unused`, so that the cache has room for a block of `footprint` bytes, of whose
+    /// size it has none: what it has may be of sizes that are out of use.
+    pub(super) fn evict(&self, footprint: usize, unused: &Stack) {
+        while self.cached.get() + footprint > self.keep_bytes.get() {
+            let Some(block) = self.pop() else { return };
+            unused.push(block);
+        }
     }
 
     /// A cached block that holds `bytes` and not much more. If there is none, the cached sizes may be out of
@@ -103,38 +122,35 @@ impl State {
     }
 
     /// Caches `block`. Returns it if the cache is full or the block is of another size.
-    pub(super) fn cache(&self, block: Block, limits: &Limits) -> Option<Block> {
-        let cached = self.cached.get() + limits.chunk_bytes;
-        if block.capacity() != limits.capacity() || cached > self.keep_bytes.get() {
-            return Some(block);
+    #[inline(always)]
+    pub(super) fn cache(&self, block: Block, classes: &Classes) -> Option<Block> {
+        let cached = self.cached.get() + block.footprint();
+        match classes.usual(block.capacity()) {
+            Some(class) if cached <= self.keep_bytes.get() => {
+                self.cached.set(cached);
+                self.cache[class.index()].push(block);
+                None
+            }
+            _ => Some(block),
         }
-        self.cached.set(cached);
-        self.cache.push(block);
-        None
     }
 
-    /// Counts a record of `footprint` bytes, whatever the budget.
-    pub(super) fn allocate_beyond(&self, footprint: usize, shared: usize) {
-        add(&self.allocated, footprint);
-        let all = self.allocated.get() + self.pinned.get() + shared;
-        self.beyond.set(self.beyond.get().max(all));
-    }
-
-    /// Caches a `block` that [`State::cache`] refused with those of other sizes, or returns it to be dropped.
-    /// Then it does not count any more.
+    /// Caches a `block` that [`State::cache`] refused with those of other sizes, if it `may`, or returns it to
+    /// be dropped. Then it does not count any more.
     pub(super) fn cache_odd_size(
         &self,
         block: Block,
+        may: bool,
         shared: usize,
         limits: &Limits,
     ) -> Option<Block> {
-        let cached = self.cached.get() + block.footprint();
-        let is_usual = block.capacity() == limits.capacity();
+        let footprint = block.footprint();
+        let cached = self.cached.get() + footprint;
         // Memory beyond the budget is freed first.
         let is_over = self.is_full(0, shared, limits);
         let is_full = cached > self.keep_bytes.get() || self.odd_count.get() == MAX_ODD_SIZES;
-        if is_usual || is_over || is_full {
-            subtract(&self.allocated, block.footprint());
+        if !may || is_over || is_full {
+            subtract(&self.allocated, footprint);
             return Some(block);
         }
         self.cached.set(cached);
@@ -160,36 +176,53 @@ impl State {
         self.allocated.get() + self.pinned.get() + shared > limits.max_bytes.saturating_sub(bytes)
     }
 
-    /// Makes room for `bytes` within the budget. Returns the cached blocks that have to be dropped for it.
-    /// They do not count any more.
-    pub(super) fn make_room(&self, bytes: usize, shared: usize, limits: &Limits) -> Result<Stack> {
-        let pinned = self.pinned.get() + shared;
-        let in_use = self.allocated.get() - self.cached.get() + pinned;
-        if in_use.checked_add(bytes).is_none_or(|sum| sum > limits.max_bytes) {
-            return Err(Errno::NO_BUFFERS);
-        }
-        let in_the_way = Stack::new();
-        while self.allocated.get() + pinned > limits.max_bytes - bytes {
-            if let Some(block) = self.pop_odd_size() {
-                in_the_way.push(block);
-                continue;
-            }
-            let block = self.take(limits).expect("what is in use alone is within the budget");
-            subtract(&self.allocated, block.footprint());
+    /// Makes room for `bytes`, and returns whether there is: within the budget, unless they are forced. Moves
+    /// the cached blocks that are in the way to `in_the_way`; they do not count any more.
+    pub(super) fn make_room(
+        &self,
+        bytes: usize,
+        shared: usize,
+        admission: Admission,
+        limits: &Limits,
+        in_the_way: &Stack,
+    ) -> bool {
+        let most = if admission == Admission::Forced { NO_LIMIT } else { limits.max_bytes };
+        let in_use = self.allocated.get() - self.cached.get() + self.pinned.get() + shared;
+        let has_room = in_use.checked_add(bytes).is_some_and(|sum| sum <= most);
+        while has_room && self.is_full(bytes, shared, limits) {
+            let Some(block) = self.pop() else { break };
             in_the_way.push(block);
         }
-        Ok(in_the_way)
+        has_room
     }
 
-    /// Updates the highest sum and the limit of the cache, after something was counted.
-    pub(super) fn adapt(&self, shared: usize, limits: &Limits) {
+    /// Updates the highest sum and the limit of the cache, after something was counted. Returns whether the sum
+    /// is within the budget.
+    pub(super) fn adapt(&self, shared: usize, limits: &Limits) -> bool {
         let allocated = self.allocated.get();
-        self.ceiling.set(self.ceiling.get().max(allocated + self.pinned.get() + shared));
+        let all = allocated + self.pinned.get() + shared;
+        if all > limits.max_bytes {
+            self.beyond.set(self.beyond.get().max(all));
+            self.keep_bytes.set(0);
+            return false;
+        }
+        self.ceiling.set(self.ceiling.get().max(all));
         let burst = limits.keep_bytes.saturating_mul(BURST);
         if allocated > burst {
             self.keep_bytes.set(limits.keep_bytes / AFTER_BURST);
         } else if allocated <= burst / 2 {
             self.keep_bytes.set(limits.keep_bytes);
         }
+        true
+    }
+
+    /// Returns whether the sum is within the budget, after memory was returned. If it is again, blocks are
+    /// cached again.
+    pub(super) fn recover(&self, shared: usize, limits: &Limits) -> bool {
+        let is_within = !self.is_full(0, shared, limits);
+        if is_within && self.keep_bytes.get() == 0 {
+            self.keep_bytes.set(limits.keep_bytes);
+        }
+        is_within
     }
 }

@@ -111,9 +111,9 @@ impl Queue {
         if size.memory() == 0 || size.file > 0 {
             self.admit_slots(size.bytes, size.file)?;
         }
-        pool.pin(size.pinned)?;
+        self.pin(pool, size.pinned)?;
         if let Err(errno) = self.make_space(pool, size) {
-            pool.unpin(size.pinned);
+            self.unpin(pool, size.pinned);
             return Err(errno);
         }
         self.stream.open_room();
@@ -147,23 +147,8 @@ impl Queue {
         if lacking > pool.capacity() {
             return self.add_several_blocks(pool, lacking, size.slots > 0);
         }
-        self.stream.add_block(pool.take()?);
-        Ok(())
-    }
-
-    /// Takes blocks for `lacking` bytes, or none. `with_slots`: a slot that does not fit at the end of a
-    /// block leaves its space unused.
-    #[inline(never)]
-    pub(super) fn add_several_blocks(
-        &mut self,
-        pool: &Pool,
-        lacking: usize,
-        with_slots: bool,
-    ) -> Result<()> {
-        let blocks = pool.take_many(lacking, if with_slots { SLOT - 1 } else { 0 })?;
-        while let Some(block) = blocks.pop() {
-            self.stream.add_block(block);
-        }
+        let block = self.take_block(pool, lacking)?;
+        self.stream.add_block(block);
         Ok(())
     }
 
@@ -174,6 +159,8 @@ impl Queue {
         }
         self.stream.push_slot(slot);
         self.stream.open_room();
+        // What it borrows is held since it was pinned.
+        self.held += slot.memory() - slot.pinned() as u64;
         self.counters.appended[slot.kind() as usize] += slot.len();
     }
 
@@ -186,7 +173,7 @@ impl Queue {
         }
         if size.slots > 1 {
             while let Some(block) = self.stream.take_unused() {
-                pool.give(block);
+                self.give(pool, block);
             }
         }
         if size.bytes == 0 {
@@ -237,7 +224,10 @@ impl Queue {
         let reserved = u32::try_from(len).map_err(|_| Errno::NO_MEMORY)?;
         let memory = match self.stream.reserve(len) {
             Some(memory) if len > 0 => memory,
-            _ => self.stream.reserve_block(pool.take_contiguous(len)?),
+            _ => {
+                let block = self.take_one_block(pool, len)?;
+                self.stream.reserve_block(block)
+            }
         };
         self.flags.set(RESERVED, true);
         self.reserved = reserved;
@@ -257,7 +247,7 @@ impl Queue {
         self.flags.set(RESERVED, false);
         let used = if refusal.is_none() { used } else { 0 };
         if let Some(block) = self.stream.commit(used) {
-            pool.give(block);
+            self.give(pool, block);
         }
         let hints = if used > 0 { self.on_append(used as u64) } else { Hints::NONE };
         self.give_idle(pool);
@@ -309,14 +299,19 @@ impl Queue {
             messages.reserve_for(others)?;
         }
         let usage = from.stream.memory_usage(|_| 1);
-        pool.adopt(from_pool, usage.allocated as usize, usage.borrowed as usize)?;
+        let (allocated, borrowed) = (usage.allocated as usize, usage.borrowed as usize);
+        self.within_reserve(allocated.saturating_add(borrowed), |admission| {
+            pool.adopt(from_pool, allocated, borrowed, admission)
+        })?;
         self.policy.on_file(file_bytes);
         from.policy.on_file_removed(file_bytes);
         from.note_peak();
         from.forget_offered(from_pool);
         self.splice_messages(from, len);
+        self.held += usage.held();
+        from.held -= usage.held();
         if let Some(copied) = self.stream.join(&mut from.stream) {
-            pool.give(copied);
+            self.give(pool, copied);
         }
         self.slots += std::mem::take(&mut from.slots);
         for (appended, waiting) in self.counters.appended.iter_mut().zip(usage.waiting) {

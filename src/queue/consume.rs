@@ -189,13 +189,11 @@ impl Queue {
         let is_held = self.slots > 0 || self.flags.any(RESERVED) || self.stream.has_holes();
         if self.waiting() > 0 || is_held {
             while let Some(block) = self.stream.pop_completed() {
-                pool.give(block);
+                self.give(pool, block);
             }
             return;
         }
-        while let Some(block) = self.stream.pop() {
-            pool.give(block);
-        }
+        self.give_all(pool);
     }
 
     /// The next completed slot. The caller releases it once nothing is locked. Returns the memory that was
@@ -206,6 +204,7 @@ impl Queue {
         while self.unreleased > 0 {
             let slot = self.stream.next_released()?;
             pool.unpin(slot.pinned());
+            self.held -= slot.memory();
             self.unreleased -= 1;
             self.slots -= 1;
             self.give_idle(pool);
@@ -238,7 +237,7 @@ impl Queue {
     #[inline(never)]
     pub(super) fn forget_offered(&mut self, pool: &Pool) {
         if let Some((block, _)) = self.take_offered().and_then(|offered| offered.copy) {
-            pool.give(block);
+            self.give(pool, block);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The end of a queue: close, discard, fail.
 
+use super::memory::BurstSize;
 use super::{CLOSED, CORKED, FLUSHING, Queue, REPORT, REPORTED, RESERVED, Report};
 use crate::counters::Counters;
 use crate::errno::{Errno, Result};
@@ -61,7 +62,7 @@ impl Queue {
         self.report_giving_up();
         self.flags.set(RESERVED | FLUSHING, false);
         if let Some(block) = self.stream.commit(0) {
-            pool.give(block);
+            self.give(pool, block);
         }
         self.flags.set(CLOSED, true);
         self.drop_all(pool, Errno::CANCELED);
@@ -78,6 +79,7 @@ impl Queue {
         self.stream.remove_gates();
         self.failure = 0;
         self.counters = Counters::default();
+        self.burst = BurstSize::SMALLEST;
         self.policy.reset();
         if let Some(messages) = &mut self.messages {
             messages.reset();

@@ -2,7 +2,7 @@
 
 use super::Queue;
 use crate::errno::{Errno, Result};
-use crate::pool::Pool;
+use crate::pool::{Admission, Pool};
 use crate::slot::Kind;
 use crate::stream::Stream;
 
@@ -19,7 +19,13 @@ impl Queue {
         if len >= self.waiting() {
             return Ok(None);
         }
-        let (stream, divided) = self.stream.split(len, |bytes| pool.take_record(bytes))?;
+        let mut spare = 0;
+        let (stream, divided) = self.stream.split(len, |bytes| {
+            let block = pool.take_contiguous(bytes, Admission::Forced)?;
+            spare = block.footprint() as u64;
+            Ok(block)
+        })?;
+        self.held += spare;
         let usage = self.stream.memory_usage(|_| 1);
         let slots = self.slots + u32::from(divided) - usage.slots;
         let file_bytes = self.policy.file_bytes() - usage.waiting[Kind::File as usize];

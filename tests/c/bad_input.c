@@ -49,6 +49,7 @@ static void null_handles(void) {
     CHECK_IS(sendq_error(NULL), -EINVAL);
     CHECK_IS(sendq_state(NULL), -EINVAL);
     CHECK_IS(sendq_queued_memory(NULL), 0);
+    CHECK_IS(sendq_memory(NULL), 0);
     CHECK_IS(sendq_retry_after_ns(NULL), SENDQ_NEVER);
     CHECK_IS(sendq_set_watermarks(NULL, 0, 0, 0), -EINVAL);
     CHECK_IS(sendq_queued_bytes(NULL), 0);

@@ -109,9 +109,12 @@ static void budget_of_pool(void) {
     for (size_t c = 0; c < sizeof chunk_bytes / sizeof *chunk_bytes; c++) {
         sendq_pool_t* pool =
             new_pool((sendq_pool_config_t){.max_bytes = BUDGET, .chunk_bytes = chunk_bytes[c]});
-        sendq_t* q = new_queue(pool, NULL);
-        sendq_t* other = new_queue(pool, NULL);
+        sendq_config_t config = {.size = sizeof config, .reserve = 1};
+        sendq_t* q = new_queue(pool, &config);
+        sendq_t* other = new_queue(pool, &config);
         for (size_t l = 0; l < sizeof lens / sizeof *lens; l++) {
+            fill(q, lens[l], 3); /* blocks grow in the first burst */
+            check_delivers(q, 0);
             uint64_t first = fill(q, lens[l], 3);
             /* A refusal costs nothing: smaller ones still find room, to the same end each time. */
             CHECK_IS(give(q, first, BUDGET + 1, 1), -ENOBUFS);

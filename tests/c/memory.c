@@ -207,6 +207,43 @@ static void no_page_faults_after_a_burst(void) {
     sendq_pool_free(pool);
 }
 
+/* Many clients with little waiting each, on which other small memory follows: what they hold while
+ * it waits, the handles included, and what is left of it when it has gone. */
+enum { CLIENTS = 5000, MANY = 100000, LITTLE = 124 };
+
+static void little_each(size_t clients, bool mallocs, uint64_t most_full) {
+    static sendq_t* q[MANY];
+    static void* between[MANY];
+    sendq_pool_t* pool = new_simulated((sendq_pool_config_t){0});
+    memset(q, 0, sizeof q);
+    memset(between, 0, sizeof between);
+    uint64_t start = resident();
+    for (size_t i = 0; i < clients; i++) {
+        q[i] = new_borrower(pool, 1);
+    }
+    uint64_t before = resident();
+    for (size_t i = 0; i < clients; i++) {
+        CHECK(sendq_append(q[i], bytes, LITTLE) >= 0);
+        between[i] = mallocs ? malloc(64) : NULL;
+    }
+    uint64_t full = resident();
+    for (size_t i = 0; i < clients; i++) {
+        CHECK(sendq_consume(q[i], LITTLE) >= 0);
+    }
+    uint64_t after = resident();
+    sendq_pool_stats_t s = pool_figures(pool);
+    printf("%6zu x %d bytes: handles %lu, full %lu, after %lu, held %lu KiB\n", clients, LITTLE,
+           (unsigned long)(before - start) / KIB, (unsigned long)(full - start) / KIB,
+           (unsigned long)(after - start) / KIB, (unsigned long)(s.used + s.free) / KIB);
+    CHECK(full - start <= most_full);
+    CHECK(after <= before + s.free + (mallocs ? clients * SMALL_BYTES : 0) + SLACK);
+    for (size_t i = 0; i < clients; i++) {
+        sendq_free(q[i]);
+        free(between[i]);
+    }
+    sendq_pool_free(pool);
+}
+
 static const burst bursts[] = {
     {.name = "in one piece", .step = EACH, .in_turn = true},
     {.name = "in steps", .step = 8192, .in_turn = true},
@@ -248,6 +285,7 @@ int main(void) {
         return 77; /* valgrind's memory comes and goes with it */
     }
     memset(bytes, 1, sizeof bytes);
+    little_each(CLIENTS, false, 3200 * KIB);
     for (size_t i = 0; i < sizeof loads / sizeof *loads; i++) {
         no_page_faults(&loads[i]);
     }
@@ -255,6 +293,8 @@ int main(void) {
     for (size_t i = 0; i < sizeof bursts / sizeof *bursts; i++) {
         back_to_the_system(&bursts[i]);
     }
+    little_each(MANY, false, MANY * 640ULL);
+    little_each(MANY, true, MANY * (640ULL + SMALL_BYTES));
     return 0;
 }
 

@@ -23,7 +23,7 @@ void* __libc_realloc(void* old, size_t size);
 void* __libc_memalign(size_t alignment, size_t size);
 void __libc_free(void* memory);
 
-enum { BLOCK_HEADER = 8, RARE = 500, IDLE = 256 };
+enum { BLOCK_HEADER = 8, RARE = 500, IDLE = 280 };
 
 static uint64_t live_bytes;  /* what the allocator takes for all that is allocated */
 static uint64_t allocations; /* in total */
@@ -225,6 +225,23 @@ static sendq_t* new_messenger(sendq_pool_t* pool) {
     return new_queue(pool, &config);
 }
 
+static void* allocate(void* arg, size_t size) {
+    (void)arg;
+    return malloc(size);
+}
+
+static void deallocate(void* arg, void* block, size_t size) {
+    (void)arg, (void)size;
+    free(block);
+}
+
+/* A pool of which every block is an allocation that can fail. */
+static sendq_pool_t* new_allocating(sendq_pool_config_t config) {
+    config.alloc = allocate;
+    config.dealloc = deallocate;
+    return new_pool(config);
+}
+
 /* A queue that holds pages until the next one has to be mapped. */
 static sendq_t* new_hog(void) {
     enum { PAGE = 4096, HEADER = 56, SLAB_PAGES = 255 };
@@ -248,9 +265,10 @@ static sendq_t* new_hog(void) {
  * on a queue of `waiting` bytes, with blocks that are allocated or mapped, and cached in
  * the pool or not. */
 static void fail_each(operation run, size_t waiting, uint64_t chunk_bytes, uint64_t keep_bytes) {
-    sendq_pool_t* pool =
-        new_pool((sendq_pool_config_t){.chunk_bytes = chunk_bytes, .keep_bytes = keep_bytes});
-    sendq_t* hog = chunk_bytes == 4096 ? new_hog() : NULL;
+    sendq_pool_config_t config = {.chunk_bytes = chunk_bytes, .keep_bytes = keep_bytes};
+    bool maps = chunk_bytes == 4096;
+    sendq_pool_t* pool = maps ? new_pool(config) : new_allocating(config);
+    sendq_t* hog = maps ? new_hog() : NULL;
     for (uint64_t nth = 1;; nth++) {
         sendq_t* q = new_messenger(pool);
         from = waiting;
@@ -292,7 +310,7 @@ static void fail_each(operation run, size_t waiting, uint64_t chunk_bytes, uint6
 /* The same with a pool whose budget is more each time, until it is enough. */
 static void spend_each(operation run, size_t waiting) {
     int result = -ENOBUFS;
-    for (uint64_t budget = 1200; result < 0; budget += 300) {
+    for (uint64_t budget = 1400; result < 0; budget += 300) {
         sendq_pool_t* pool =
             new_pool((sendq_pool_config_t){.chunk_bytes = 56 + 1024, .max_bytes = budget});
         sendq_t* q = new_borrower(pool, 100);
@@ -349,7 +367,8 @@ static sendq_t* new_sender(sendq_pool_t* pool) {
 
 /* A queue that cannot be divided stays as it is. */
 static void splits_fail(void) {
-    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = 56 + 1024, .keep_bytes = 1});
+    sendq_pool_t* pool =
+        new_allocating((sendq_pool_config_t){.chunk_bytes = 56 + 1024, .keep_bytes = 1});
     for (int what = 0; what < 2; what++) {
         int result = -ENOMEM;
         for (uint64_t nth = 1; result < 0; nth++) {
@@ -379,7 +398,8 @@ static void splits_fail(void) {
 
 /* A message of which no byte has left is refused; one that has lost its rest ends the connection. */
 static void sends_fail(size_t body, int error) {
-    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = 56 + 1024, .keep_bytes = 1});
+    sendq_pool_t* pool =
+        new_allocating((sendq_pool_config_t){.chunk_bytes = 56 + 1024, .keep_bytes = 1});
     int result = -ENOMEM;
     for (uint64_t nth = 1; result < 0; nth++) {
         ends e = ends_unix();

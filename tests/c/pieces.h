@@ -59,4 +59,10 @@ static inline sendq_t* new_borrower(sendq_pool_t* pool, uint64_t copy_below) {
     return new_queue(pool, &config);
 }
 
+/* One that the budget may refuse everything. */
+static inline sendq_t* new_unreserved(sendq_pool_t* pool, uint64_t copy_below) {
+    sendq_config_t config = {.size = sizeof config, .copy_below = copy_below, .reserve = 1};
+    return new_queue(pool, &config);
+}
+
 #endif

@@ -39,13 +39,20 @@ static inline void fill_up(sendq_t* q, ends e, const void* data, size_t len) {
     CHECK(hints & SENDQ_BLOCKED);
 }
 
-static inline sendq_stats_t figures(const sendq_t* q) {
+/* Of a queue that other threads may be using. */
+static inline sendq_stats_t figures_any_time(const sendq_t* q) {
     sendq_stats_t stats;
     memset(&stats, 0xEE, sizeof stats);
     CHECK_IS(sendq_stats(q, &stats, sizeof stats), 0);
     CHECK_IS(stats.copied + stats.borrowed + stats.shared + stats.file,
              stats.sent + stats.discarded + stats.waiting);
     CHECK(stats.peak_waiting >= stats.waiting);
+    return stats;
+}
+
+static inline sendq_stats_t figures(const sendq_t* q) {
+    sendq_stats_t stats = figures_any_time(q);
+    CHECK_IS(sendq_memory(q), stats.allocated + stats.pinned);
     return stats;
 }
 

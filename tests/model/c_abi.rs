@@ -40,6 +40,9 @@ pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
         keep_bytes: setting.keep_bytes,
         now: setting.simulated.then_some(simulated_now),
         now_arg: (&raw const *clock).cast_mut().cast(),
+        alloc: None,
+        dealloc: None,
+        alloc_arg: null_mut(),
     };
     let (low, high, max) = setting.marks();
     let config = sendq_config_t {
@@ -52,6 +55,8 @@ pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
         high,
         max,
         copy_below: COPY_BELOW as u64,
+        share_below: setting.share_below as u64,
+        reserve: setting.reserve,
     };
     // SAFETY: configs, places and bytes of this function.
     unsafe {
@@ -207,6 +212,9 @@ impl Driver for Queue {
     }
     fn queued_memory(&self) -> u64 {
         unsafe { sendq_queued_memory(self.q) }
+    }
+    fn memory(&self) -> u64 {
+        unsafe { sendq_memory(self.q) }
     }
     fn sent_bytes(&self) -> u64 {
         unsafe { sendq_sent_bytes(self.q) }

@@ -74,7 +74,11 @@ pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
     let (low, high, max) = setting.marks();
     let queues = [0, 1].map(|i| {
         let memory = memories[setting.pool_of(i)].clone();
-        let queue = Queue::new(Watermarks::new(low, high, max).unwrap()).unwrap();
+        let mut queue = Queue::new(Watermarks::new(low, high, max).unwrap()).unwrap();
+        queue.set_share_below(setting.share_below as u64).unwrap();
+        if setting.reserve > 0 {
+            queue.set_reserve(setting.reserve).unwrap();
+        }
         let (queue, lifetime) = (RefCell::new(queue), RefCell::new(Lifetime::NEW));
         let q = Box::into_raw(Box::new(Handle { queue, lifetime, memory: memory.clone() }));
         memory.handles.borrow_mut().push(q);
@@ -270,8 +274,8 @@ impl Driver for Core {
         if offset + len > payload.bytes.len() {
             return -libc::EINVAL;
         }
-        if len == 0 {
-            return self.appendv(&[]);
+        if (len as u64) < self.inspect(|queue, _| queue.policy().share_below()) {
+            return self.appendv(&[IoVec::new(payload.bytes[offset..].as_ptr(), len)]);
         }
         let arg = (&raw const *payload).cast_mut().cast();
         let owner = Owner { release: Some(release_payload), arg };
@@ -421,6 +425,9 @@ impl Driver for Core {
     }
     fn queued_memory(&self) -> u64 {
         self.inspect(|queue, _| queue.memory())
+    }
+    fn memory(&self) -> u64 {
+        self.inspect(|queue, _| queue.held())
     }
     fn sent_bytes(&self) -> u64 {
         self.inspect(|queue, _| queue.sent())

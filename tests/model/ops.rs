@@ -2,6 +2,7 @@
 
 use super::script::Answer;
 use proptest::prelude::*;
+use sendq::policy::RESERVE_BYTES;
 
 /// Borrowed pieces below this are copied.
 pub const COPY_BELOW: usize = 100;
@@ -136,12 +137,21 @@ pub struct Setting {
     pub simulated: bool,
     /// Watermarks and lengths are so many times as large: for records that are full.
     pub scale: usize,
+    /// Parts of the shared payload below this are copied.
+    pub share_below: usize,
+    /// What the budget does not refuse to a queue; 0: the default.
+    pub reserve: u64,
 }
 
 impl Setting {
     /// What a pool may hold; 0: all there is.
     pub fn max_bytes(&self) -> u64 {
         self.budget.map_or(0, |more| self.chunk_bytes + SHARED_BYTES as u64 + more)
+    }
+
+    /// What the budget does not refuse to a queue.
+    pub fn reserve_bytes(&self) -> u64 {
+        if self.reserve == 0 { RESERVE_BYTES } else { self.reserve }
     }
 
     /// Which pool the queue `q` has.
@@ -291,17 +301,30 @@ pub fn op() -> impl Strategy<Value = Op> {
 
 pub fn setting() -> impl Strategy<Value = Setting> {
     let memory = (
-        prop_oneof![Just(256_u64), Just(1000), Just(16384)],
+        prop_oneof![Just(256_u64), Just(1000), Just(4096), Just(16384)],
         prop_oneof![Just(1_u64), Just(2048), Just(100_000)],
         prop::option::weighted(0.4, 0..12_000_u64),
     );
     let kind = (prop::bool::weighted(0.3), prop::bool::weighted(0.8), 0..4_u8);
     let scale = prop_oneof![6 => Just(1_usize), 1 => Just(20)];
-    (memory, kind, scale).prop_map(|(memory, kind, scale)| {
+    let below = prop_oneof![Just(1_usize), Just(120)];
+    let reserve = prop_oneof![3 => Just(1_u64), 2 => Just(0), 2 => Just(1500), 1 => Just(20_000)];
+    (memory, kind, scale, below, reserve).prop_map(|(memory, kind, scale, share_below, reserve)| {
         let (chunk_bytes, keep_bytes, budget) = memory;
         let (one_pool, simulated, driver) = kind;
         let (core, threadsafe) = (driver < 2, driver == 2);
         let budget = budget.map(|more| more * scale as u64);
-        Setting { chunk_bytes, keep_bytes, budget, one_pool, core, threadsafe, simulated, scale }
+        Setting {
+            chunk_bytes,
+            keep_bytes,
+            budget,
+            one_pool,
+            core,
+            threadsafe,
+            simulated,
+            scale,
+            share_below,
+            reserve,
+        }
     })
 }

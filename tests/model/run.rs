@@ -252,6 +252,8 @@ impl Run {
         let stats = self.pools[self.setting.pool_of(q)].stats();
         let in_use = stats.used + stats.pinned + stats.shared;
         assert!(in_use + needs > self.max, "{in_use} and {needs} are within {}", self.max);
+        let (held, reserve) = (self.hosts[q].driver.memory(), self.setting.reserve_bytes());
+        assert!(held + needs > reserve, "{held} and {needs} are within {reserve}");
     }
 
     pub fn step(&mut self, q: usize, op: &Op) {
@@ -315,7 +317,10 @@ impl Run {
                 let got = driver.append_buf(*offset, *len);
                 let want = match self.models[q].admit(*len) {
                     _ if offset + len > self.shared_bytes.len() => -libc::EINVAL,
-                    _ if *len == 0 => self.models[q].refusal(),
+                    _ if *len < self.setting.share_below => {
+                        let bytes = self.shared_bytes[*offset..offset + len].to_vec();
+                        self.append(q, got, &bytes)
+                    }
                     0 if self.over_budget(q, got, block) => got,
                     0 => {
                         let bytes = self.shared_bytes[*offset..offset + len].iter();
@@ -669,6 +674,7 @@ impl Run {
         assert_eq!((stats.sent, stats.discarded), (counts.sent, counts.discarded));
         assert_eq!((stats.waiting, stats.peak_waiting), (model.waiting() as u64, counts.peak));
         assert_eq!(stats.pinned, model.pinned(&[Kind::Borrowed, Kind::Shared]));
+        assert_eq!(driver.memory(), stats.allocated + stats.pinned);
         assert!(!model.is_idle() || stats.allocated == 0, "idle, with {}", stats.allocated);
         assert_eq!((stats.flushes, stats.system_calls), (counts.flushes, counts.calls));
         assert_eq!((stats.short_writes, stats.blocked), (counts.shorts, counts.blocked));
@@ -704,10 +710,11 @@ impl Run {
         assert_eq!(stats.max, self.max);
         // Records that were refused may be beyond the budget.
         let record = (RECORD + 8192) as u64;
-        let beyond = records * record;
+        let reserves = queues.len() as u64 * self.setting.reserve_bytes();
+        let beyond = records * record + reserves;
         assert!(self.max == 0 || all <= self.max + beyond, "{stats:?}, and {records} records");
         let flushing = queues.len() as u64 * record;
-        assert!(self.max == 0 || stats.peak <= self.max + flushing, "{stats:?}");
+        assert!(self.max == 0 || stats.peak <= self.max + flushing + reserves, "{stats:?}");
         assert!(stats.peak >= all.max(self.peaks[pool]), "{stats:?}");
         self.peaks[pool] = stats.peak;
 

@@ -114,6 +114,9 @@ impl World {
             // Without a clock of its own the pool is on the short ways.
             now: setting.depends_on_time().then_some(simulated_now),
             now_arg: (&raw const *clock).cast_mut().cast(),
+            alloc: None,
+            dealloc: None,
+            alloc_arg: null_mut(),
         };
         let (low, high, max) = setting.marks;
         let config = sendq_config_t {
@@ -126,6 +129,8 @@ impl World {
             max,
             copy_below: 1,
             max_messages: 0,
+            share_below: 1,
+            reserve: 1,
         };
         let mut pool = null_mut();
         // SAFETY: configs and places of this function.
