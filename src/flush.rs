@@ -213,7 +213,7 @@ pub fn send<S: Sink>(
     if waits {
         flush_unless_busy(q, sink)?;
     }
-    if single_writer && q.with_locked(|queue, _| queue.begin_write_through())? {
+    if single_writer && q.with_locked(|queue, _| queue.begin_write_through(0))? {
         let offer = iovecs.first(IOV_MAX);
         let keep = |queue: &mut Queue, pool: &Pool, taken: usize| match queue
             .append_up_to_high(pool, iovecs, taken)
@@ -236,14 +236,15 @@ pub fn send<S: Sink>(
 }
 
 /// Flushes what is queued, and then sends a message, directly from its memory if nothing is queued any more.
-/// `fill` adds its iovecs; false: it has to be appended first. `keep` appends what is behind its first bytes,
-/// which were sent.
+/// `memory` bytes of it have to be within the cap. `fill` adds its iovecs; false: it has to be appended first.
+/// `keep` appends what is behind its first bytes, which were sent.
 ///
 /// CLOSED: the message was appended, and then the connection failed. Otherwise as for an append and a flush.
 pub fn send_message<S: Sink>(
     q: &impl WithLocked,
     sink: &mut S,
     max_bytes: usize,
+    memory: u64,
     fill: impl FnOnce(&mut Fill) -> bool,
     keep: impl FnOnce(&mut Queue, &Pool, usize) -> Result<Hints>,
 ) -> Result<Hints> {
@@ -252,7 +253,7 @@ pub fn send_message<S: Sink>(
     let mut offer = Fill::new(&mut room, budget);
     let may_pass = budget > 0 && fill(&mut offer) && offer.bytes > 0;
     let (count, bytes) = (offer.count, offer.bytes);
-    if may_pass && q.with_locked(|queue, _| queue.begin_write_through())? {
+    if may_pass && q.with_locked(|queue, _| queue.begin_write_through(memory))? {
         let (kept, rest) = write_through(q, sink, written(&room, count), bytes, keep)?;
         return Ok(hints | kept.without(Hints::WAKE) | rest);
     }

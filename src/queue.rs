@@ -65,6 +65,8 @@ const REPORT: u8 = 16;
 const RELEASE: u8 = 32;
 /// What is appended is held back.
 const CORKED: u8 = 64;
+/// The rest of a message is appended whose first bytes were sent: the pool's budget does not refuse it.
+const CONTINUING: u8 = 128;
 
 /// How a connection ended, for the log.
 #[derive(Clone, Copy, Debug)]

@@ -975,8 +975,9 @@ int sendq_append_message(sendq_t *q,
  * watermark; SENDQ_CLOSED: the message was taken, and then the connection failed (sendq_error), so that it was
  * released with that error.
  * Errors as for sendq_append_message and sendq_flush. A negative result means that the caller still owns its
- * memory, and release is never called; sendq_error says whether the connection is over. -EBUSY is as for
- * sendq_append.
+ * memory, and release is never called; sendq_error says whether the connection is over. -ENOBUFS also if the
+ * message is larger than max. The pool's budget does not refuse the rest of a message that has begun to leave.
+ * -EBUSY is as for sendq_append.
  */
 int sendq_send(sendq_t *q,
                sendq_fd_t fd,

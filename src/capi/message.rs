@@ -90,8 +90,9 @@ unsafe fn append_slow(q: *const sendq_t, parts: Parts) -> c_int {
 /// watermark; SENDQ_CLOSED: the message was taken, and then the connection failed (sendq_error), so that it was
 /// released with that error.
 /// Errors as for sendq_append_message and sendq_flush. A negative result means that the caller still owns its
-/// memory, and release is never called; sendq_error says whether the connection is over. -EBUSY is as for
-/// sendq_append.
+/// memory, and release is never called; sendq_error says whether the connection is over. -ENOBUFS also if the
+/// message is larger than max. The pool's budget does not refuse the rest of a message that has begun to leave.
+/// -EBUSY is as for sendq_append.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_send(
     q: *mut sendq_t,
@@ -121,17 +122,12 @@ pub unsafe extern "C" fn sendq_send(
                 call,
                 &mut socket,
                 max_bytes,
+                plan.memory(),
                 |fill| may_pass && parts.fill(fill),
                 |queue, pool, sent| {
                     kept = parts.after(sent as u64);
                     plan = kept.plan_rest(plan)?;
-                    let result = queue.append_message(pool, &plan.size, kept.pieces(&plan));
-                    // A message cannot be continued that has lost its rest.
-                    result.inspect_err(|errno| {
-                        if sent > 0 {
-                            queue.fail(pool, *errno);
-                        }
-                    })
+                    queue.append_rest(pool, sent as u64, &plan.size, kept.pieces(&plan))
                 },
             )
         })

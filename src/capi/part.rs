@@ -177,6 +177,13 @@ pub(super) struct Plan {
     has_owners: bool,
 }
 
+impl Plan {
+    /// Bytes of memory.
+    pub(super) fn memory(&self) -> u64 {
+        self.size.memory()
+    }
+}
+
 impl<'a> Parts<'a> {
     /// The caller's array of `count` parts.
     ///

@@ -110,13 +110,14 @@ impl Queue {
     }
 
     /// Begins a flush of the caller's own memory past this queue, if nothing is queued and nothing holds it
-    /// back. Returns whether it has begun.
+    /// back. Returns whether it has begun. `memory`: how many bytes of it have to be within the cap.
     ///
-    /// BUSY: a flush is in progress.
-    pub fn begin_write_through(&mut self) -> Result<bool> {
+    /// BUSY: a flush is in progress. Errors as for an append.
+    pub fn begin_write_through(&mut self, memory: u64) -> Result<bool> {
         if self.flags.any(FLUSHING) {
             return Err(Errno::BUSY);
         }
+        self.admit(memory)?;
         let is_free = self.waiting() == 0 && !self.stream.has_gates() && !self.policy.has_rate();
         self.flags.set(FLUSHING, is_free);
         Ok(is_free)

@@ -1,7 +1,7 @@
 //! The memory that a queue holds: blocks of its pool, borrowed memory, and shared payloads. Which blocks it
 //! takes, and what the budget may not refuse.
 
-use super::Queue;
+use super::{CONTINUING, Queue};
 use crate::block::{Block, SLOT};
 use crate::errno::{Errno, Result};
 use crate::pool::class::Class;
@@ -46,7 +46,7 @@ impl Queue {
     }
 
     /// Runs `take`, which takes `needed` bytes of memory: within the budget, or beyond it if no more than
-    /// `reserve` bytes are held then.
+    /// `reserve` bytes are held then, or if they belong to a message that has begun to leave.
     #[inline(always)]
     pub(super) fn within_reserve<R>(
         &self,
@@ -66,7 +66,7 @@ impl Queue {
         take: impl Fn(Admission) -> Result<R>,
     ) -> Result<R> {
         let is_reserved = self.held.saturating_add(needed as u64) <= self.policy.reserve();
-        if is_reserved { take(Admission::Forced) } else { Err(Errno::NO_BUFFERS) }
+        if is_reserved || self.flags.any(CONTINUING) { take(Admission::Forced) } else { Err(Errno::NO_BUFFERS) }
     }
 
     /// Takes a block for `len` more bytes, which fit into one. NO_BUFFERS, NO_MEMORY.

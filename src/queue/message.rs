@@ -1,6 +1,6 @@
 //! Messages: what the host counts, and what is discarded as a whole.
 
-use super::{FLUSHING, Piece, Queue, Size};
+use super::{CONTINUING, FLUSHING, Piece, Queue, Size};
 use crate::errno::{Errno, Result};
 use crate::messages::Messages;
 use crate::policy::Hints;
@@ -73,6 +73,25 @@ impl Queue {
         let hints = self.append_pieces(pool, size, pieces)?;
         self.end_message();
         Ok(hints)
+    }
+
+    /// [`Queue::append_message`] for the rest of a message whose first `sent` bytes were sent. If some were, the
+    /// pool's budget does not refuse it, and an error ends the connection, because it cannot be continued.
+    pub fn append_rest<'a>(
+        &mut self,
+        pool: &Pool,
+        sent: u64,
+        size: &Size,
+        pieces: impl Iterator<Item = Piece<'a>>,
+    ) -> Result<Hints> {
+        self.flags.set(CONTINUING, sent > 0);
+        let result = self.append_message(pool, size, pieces);
+        self.flags.set(CONTINUING, false);
+        result.inspect_err(|errno| {
+            if sent > 0 {
+                self.fail(pool, *errno);
+            }
+        })
     }
 
     /// The last bytes were taken out.

@@ -281,6 +281,33 @@ static void sent_to_a_full_socket(void) {
     sendq_free(q);
 }
 
+/* The rest of a message that has begun to leave is kept whatever the budget; one that has not is refused. */
+static void sent_without_budget(void) {
+    ends e = ends_unix();
+    ends_least_buffer(e);
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.max_bytes = 8192});
+    sendq_config_t config = {.size = sizeof config, .max = sizeof bytes};
+    sendq_t *q = new_queue(pool, &config), *other = new_queue(pool, &config);
+    CHECK_IS(sendq_append(other, bytes, 7000), SENDQ_WAKE);
+    owner o = {0}, refused = {0};
+    sendq_part_t all = sendq_part_ref(bytes, sizeof bytes);
+    sendq_part_t more[] = {sendq_part_copy(bytes, 1), all};
+    CHECK_IS(sendq_send(q, e.queue, more, 2, release, &refused, 0), -ENOBUFS); /* over max */
+    CHECK_IS(sendq_send(q, e.queue, &all, 1, release, &o, 0), SENDQ_BLOCKED | SENDQ_HIGH);
+    uint64_t sent = sendq_sent_bytes(q);
+    CHECK(sent > 0 && sent < sizeof bytes);
+    sendq_part_t part = sendq_part_ref(bytes, 100000);
+    CHECK_IS(sendq_send(q, e.queue, &part, 1, release, &refused, 0), -ENOBUFS);
+    CHECK_IS(refused.times, 0);
+    CHECK_IS(sendq_error(q), 0);
+    CHECK_IS(o.times, 0);
+    sendq_free(q);
+    check_released(&o, (size_t)sent, -ECANCELED);
+    sendq_free(other);
+    sendq_pool_free(pool);
+    ends_close(e);
+}
+
 static void holes(void) {
     sendq_t* q = new_counter(0);
     sendq_hole_t first, second, third;
@@ -529,6 +556,7 @@ int main(void) {
     unstarted(BODY, (29 + BODY) * 3 + 10000, 1);
     sent_directly();
     sent_to_a_full_socket();
+    sent_without_budget();
     holes();
     for (size_t step = 113; step < 25000; step += step / 3) {
         spliced_in_parts(step);
