@@ -10,6 +10,22 @@ pub struct Errno(NonZero<c_int>);
 /// The result of a fallible function.
 pub type Result<T> = core::result::Result<T, Errno>;
 
+/// How often a system call is repeated after EINTR before control returns to the host.
+const MAX_INTERRUPTS: u32 = 16;
+
+/// Makes `attempt`, and repeats it after EINTR.
+#[inline(always)]
+pub fn uninterrupted<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut left = MAX_INTERRUPTS;
+    loop {
+        let outcome = attempt();
+        left -= 1;
+        if !matches!(outcome, Err(Errno::INTERRUPTED)) || left == 0 {
+            return outcome;
+        }
+    }
+}
+
 impl Errno {
     /// Invalid argument.
     pub const INVALID: Errno = Errno::known(libc::EINVAL);

@@ -1,6 +1,6 @@
 //! Moves bytes from a queue to a sink, or past an empty queue, under a budget.
 
-use crate::errno::{Errno, Result};
+use crate::errno::{Errno, Result, uninterrupted};
 use crate::iovec::{Extent, Fill, IOV_MAX, IoVec, IoVecs, MAX_IOVECS, written};
 use crate::policy::Hints;
 use crate::pool::Pool;
@@ -8,9 +8,6 @@ use crate::queue::{Flushed, Queue};
 use crate::sink::Sink;
 use libc::c_int;
 use std::mem::MaybeUninit;
-
-/// How often a call of the sink is repeated after EINTR before control returns to the host.
-const MAX_INTERRUPTS: u32 = 16;
 
 /// How a flush accesses its queue between the calls of its sink: for short times, so that no lock is held
 /// across a system call or a callback.
@@ -170,19 +167,6 @@ fn taken(outcome: Result<usize>) -> Result<usize> {
     match outcome {
         Err(errno) if errno.is_refusal() => Ok(0),
         outcome => outcome,
-    }
-}
-
-/// Makes `attempt`, and repeats it after EINTR.
-#[inline(always)]
-fn uninterrupted(mut attempt: impl FnMut() -> Result<usize>) -> Result<usize> {
-    let mut left = MAX_INTERRUPTS;
-    loop {
-        let outcome = attempt();
-        left -= 1;
-        if outcome != Err(Errno::INTERRUPTED) || left == 0 {
-            return outcome;
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::errno::{Errno, Result};
+use crate::errno::{Errno, Result, uninterrupted};
 use libc::c_int;
 use std::mem::MaybeUninit;
 
@@ -15,8 +15,8 @@ pub const READ_BYTES: usize = 16 * 1024;
 pub fn read_at(fd: c_int, offset: u64, room: &mut [MaybeUninit<u8>]) -> Result<&[u8]> {
     let offset = libc::off_t::try_from(offset).map_err(|_| Errno::OVERFLOW)?;
     // SAFETY: `room` has that length, and pread checks fd.
-    let read = unsafe { libc::pread(fd, room.as_mut_ptr().cast(), room.len(), offset) };
-    let read = usize::try_from(read).map_err(|_| Errno::last())?;
+    let mut pread = || unsafe { libc::pread(fd, room.as_mut_ptr().cast(), room.len(), offset) };
+    let read = uninterrupted(|| usize::try_from(pread()).map_err(|_| Errno::last()))?;
     if read == 0 {
         return Err(Errno::NO_DATA);
     }

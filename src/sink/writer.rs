@@ -15,6 +15,9 @@ pub type Write = unsafe extern "C-unwind" fn(*mut c_void, *const c_void, usize) 
 /// What the callback returns when it cannot continue before its connection is readable.
 pub const WANT_READ: i64 = -4096;
 
+/// No errno of a kernel is larger.
+const MAX_ERRNO: i64 = 4095;
+
 /// The callback and its argument, for one flush.
 pub struct Writer {
     write: Write,
@@ -41,7 +44,8 @@ impl Sink for Writer {
             // It claims to have taken more than it was given.
             Ok(_) => Err(Errno::IO),
             Err(_) if taken == WANT_READ => Err(Errno::WANT_READ),
-            Err(_) => Err(c_int::try_from(taken.unsigned_abs()).map_or(Errno::IO, Errno::new)),
+            Err(_) if taken < -MAX_ERRNO => Err(Errno::IO),
+            Err(_) => Err(Errno::new(-taken as c_int)),
         }
     }
 
