@@ -66,7 +66,11 @@ impl Queue {
         take: impl Fn(Admission) -> Result<R>,
     ) -> Result<R> {
         let is_reserved = self.held.saturating_add(needed as u64) <= self.policy.reserve();
-        if is_reserved || self.flags.any(CONTINUING) { take(Admission::Forced) } else { Err(Errno::NO_BUFFERS) }
+        if is_reserved || self.flags.any(CONTINUING) {
+            take(Admission::Forced)
+        } else {
+            Err(Errno::NO_BUFFERS)
+        }
     }
 
     /// The class of the next block.
