@@ -87,7 +87,7 @@ pub const HIGH_BYTES: u64 = 1024 * 1024;
 pub const RESERVE_BYTES: u64 = FIRST_BLOCK_BYTES as u64;
 
 /// The default of [`Policy::share_below`].
-pub const SHARE_BELOW: u64 = 1;
+pub const SHARE_BELOW: u64 = 2048;
 
 /// When to pause, when to resume, when to refuse. `low <= high <= max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

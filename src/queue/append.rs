@@ -144,12 +144,7 @@ impl Queue {
         }
         // With slots, the last block may be left as it is: they fit into new ones.
         let lacking = if size.slots == 0 { all - space } else { all };
-        if lacking > pool.capacity() {
-            return self.add_several_blocks(pool, lacking, size.slots > 0);
-        }
-        let block = self.take_block(pool, lacking)?;
-        self.stream.add_block(block);
-        Ok(())
+        self.add_blocks(pool, lacking, size.slots > 0)
     }
 
     /// Appends `slot`. There is space for it in the last block, or in one linked behind it.

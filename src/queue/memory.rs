@@ -73,31 +73,67 @@ impl Queue {
         }
     }
 
-    /// Takes a block for `len` more bytes, which fit into one. NO_BUFFERS, NO_MEMORY.
+    /// The class of the next block.
     #[inline(always)]
-    pub(super) fn take_block(&mut self, pool: &Pool, len: usize) -> Result<Block> {
-        let mut class = self.burst.class();
-        if !self.stream.is_empty() {
-            class = pool.larger(class);
-            self.burst = BurstSize::new(class, true);
+    fn next_class(&mut self, pool: &Pool) -> Class {
+        let class = self.burst.class();
+        if self.stream.is_empty() {
+            return class;
         }
+        let larger = pool.larger(class);
+        self.burst = BurstSize::new(larger, true);
+        larger
+    }
+
+    /// Adds blocks for `len` bytes behind the last one, or none. `with_slots`: a slot that does not fit at the
+    /// end of a block leaves its space unused. NO_BUFFERS, NO_MEMORY.
+    #[inline(always)]
+    pub(super) fn add_blocks(&mut self, pool: &Pool, len: usize, with_slots: bool) -> Result<()> {
+        let class = self.next_class(pool);
         if len > pool.capacity_of(class) {
-            class = pool.class_for(len);
-            self.burst = BurstSize::new(class, !self.stream.is_empty());
+            return self.add_larger_blocks(pool, len, with_slots);
         }
+        let block = self.take_block(pool, class, len)?;
+        self.stream.add_block(block);
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn add_larger_blocks(&mut self, pool: &Pool, len: usize, with_slots: bool) -> Result<()> {
+        if len > pool.capacity() {
+            return self.add_several_blocks(pool, len, with_slots);
+        }
+        let block = self.take_larger_block(pool, len)?;
+        self.stream.add_block(block);
+        Ok(())
+    }
+
+    /// Takes one block for `len` bytes. NO_BUFFERS, NO_MEMORY.
+    pub(super) fn take_one_block(&mut self, pool: &Pool, len: usize) -> Result<Block> {
+        let class = self.next_class(pool);
+        if len <= pool.capacity_of(class) {
+            self.take_block(pool, class, len)
+        } else if len <= pool.capacity() {
+            self.take_larger_block(pool, len)
+        } else {
+            self.take_contiguous(pool, len)
+        }
+    }
+
+    /// Takes a block of `class`, or the smallest for `len` bytes if the budget has no room for it.
+    #[inline(always)]
+    fn take_block(&mut self, pool: &Pool, class: Class, len: usize) -> Result<Block> {
         match pool.take(class, Admission::Budget) {
             Ok(block) => Ok(self.hold(block)),
             Err(errno) => self.take_fitting_block(pool, len, errno),
         }
     }
 
-    /// [`Queue::take_block`] for any `len`.
-    pub(super) fn take_one_block(&mut self, pool: &Pool, len: usize) -> Result<Block> {
-        if len <= pool.capacity() {
-            self.take_block(pool, len)
-        } else {
-            self.take_contiguous(pool, len)
-        }
+    /// Takes a block for `len` bytes, which do not fit into one of the class that the burst asks for.
+    fn take_larger_block(&mut self, pool: &Pool, len: usize) -> Result<Block> {
+        let class = pool.class_for(len);
+        self.burst = BurstSize::new(class, !self.stream.is_empty());
+        self.take_block(pool, class, len)
     }
 
     /// Takes the smallest block for `len` bytes, after one of the class that the burst asks for was refused
@@ -118,15 +154,7 @@ impl Queue {
         Ok(self.hold(block))
     }
 
-    /// Adds blocks for `len` bytes behind the last one, or none. `with_slots`: a slot that does not fit at the
-    /// end of a block leaves its space unused. NO_BUFFERS, NO_MEMORY.
-    #[inline(never)]
-    pub(super) fn add_several_blocks(
-        &mut self,
-        pool: &Pool,
-        len: usize,
-        with_slots: bool,
-    ) -> Result<()> {
+    fn add_several_blocks(&mut self, pool: &Pool, len: usize, with_slots: bool) -> Result<()> {
         let unused = if with_slots { SLOT - 1 } else { 0 };
         let needed = pool.footprint_of_many(len, unused);
         let blocks =

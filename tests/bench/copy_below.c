@@ -1,8 +1,8 @@
 /* Where borrowing begins to win: a header of 24 bytes and a value, appended and flushed to a TCP
  * socket, the value once copied and once borrowed, from memory that is in the cache and from memory
- * that is not.
- * Usage: copy_below DEPTH ROUNDS. DEPTH values leave with one flush. Prints a line a round and
- * size: the size, then nanoseconds per value: warm copied, warm borrowed, cold copied, cold
+ * that is not. With "share", the value is a part of a shared buffer, where share_below decides.
+ * Usage: copy_below DEPTH ROUNDS [share]. DEPTH values leave with one flush. Prints a line a round
+ * and size: the size, then nanoseconds per value: warm copied, warm borrowed, cold copied, cold
  * borrowed. They are those of the median burst, so that what interrupts one does not count. */
 #include <sendq/sendq.h>
 #include <stdint.h>
@@ -26,6 +26,7 @@ static const size_t sizes[] = {64,   128,  256,  512,   1024,  1536,  2048, 3072
 static char header[HEADER];
 static char* memory;
 static size_t released;
+static sendq_buf_t* shared; /* all of the memory, if values are shared */
 static uint64_t random_state = 88172645463325252U;
 
 static void release(void* arg, const void* data, size_t len, int reason) {
@@ -33,15 +34,23 @@ static void release(void* arg, const void* data, size_t len, int reason) {
     released += len;
 }
 
-static sendq_t* open_queue(sendq_pool_t* pool, uint64_t copy_below) {
+static sendq_t* open_queue(sendq_pool_t* pool, uint64_t below) {
     sendq_config_t config = {0};
     config.size = sizeof config;
-    config.copy_below = copy_below;
+    config.copy_below = below;
+    config.share_below = below;
     sendq_t* q;
     if (sendq_new(pool, &config, &q) != 0) {
         abort();
     }
     return q;
+}
+
+static int append(sendq_t* q, const char* value, size_t size) {
+    if (shared != NULL) {
+        return sendq_append_buf(q, shared, (size_t)(value - memory), size);
+    }
+    return sendq_append_ref(q, value, size, release, NULL);
 }
 
 static size_t random_place(void) {
@@ -63,7 +72,7 @@ static double burst(sendq_t* q, int here, int there, size_t calls, size_t depth,
     for (size_t i = 0; i < calls; i++) {
         for (size_t j = 0; j < depth; j++) {
             if (sendq_append(q, header, HEADER) < 0 ||
-                sendq_append_ref(q, values[i * depth + j], size, release, NULL) < 0) {
+                append(q, values[i * depth + j], size) < 0) {
                 abort();
             }
         }
@@ -86,10 +95,11 @@ static int compare(const void* left, const void* right) {
 }
 
 int main(int argc, char** argv) {
-    int depth = argc == 3 ? atoi(argv[1]) : 0;
-    int rounds = argc == 3 ? atoi(argv[2]) : 0;
+    int shares = argc == 4 && strcmp(argv[3], "share") == 0;
+    int depth = argc == 3 + shares ? atoi(argv[1]) : 0;
+    int rounds = argc == 3 + shares ? atoi(argv[2]) : 0;
     if (depth < 1 || depth > MAX_DEPTH || rounds < 1) {
-        fprintf(stderr, "usage: copy_below DEPTH(1..%d) ROUNDS\n", MAX_DEPTH);
+        fprintf(stderr, "usage: copy_below DEPTH(1..%d) ROUNDS [share]\n", MAX_DEPTH);
         return 2;
     }
     int here, there;
@@ -100,6 +110,9 @@ int main(int argc, char** argv) {
         abort();
     }
     memset(memory, 1, cold_bytes);
+    if (shares && sendq_buf_wrap(pool, memory, cold_bytes, release, NULL, &shared) != 0) {
+        abort();
+    }
     sendq_t* queues[] = {open_queue(pool, UINT64_MAX), open_queue(pool, 1)};
 
     for (int round = -1; round < rounds; round++) { /* the first warms up and is not printed */
@@ -131,6 +144,7 @@ int main(int argc, char** argv) {
 
     sendq_free(queues[0]);
     sendq_free(queues[1]);
+    sendq_buf_unref(shared);
     sendq_pool_free(pool);
     free(memory);
     close(here);

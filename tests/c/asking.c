@@ -139,7 +139,7 @@ static void* ask(void* arg) {
 /* Other queues of the pool come and go, and splice to and fro. */
 static void* neighbours(void* arg) {
     sendq_t* const* two = arg;
-    sendq_config_t config = {.size = sizeof config, .flags = SENDQ_THREADSAFE, .copy_below = 1};
+    sendq_config_t config = {.size = sizeof config, .flags = SENDQ_THREADSAFE, .copy_below = 1, .share_below = 1};
     uint64_t rnd = 3;
     while (!atomic_load(&done)) {
         sendq_t* q[16];
@@ -183,7 +183,8 @@ int main(void) {
                              .flags = SENDQ_THREADSAFE,
                              .high = 1 << 16,
                              .max = MAX_WAITING,
-                             .copy_below = 1};
+                             .copy_below = 1,
+                             .share_below = 1};
     queue = new_queue(pool, &config);
     sendq_t* two[] = {new_queue(pool, &config), new_queue(pool, &config)};
     CHECK(sendq_set_watermarks(two[0], 0, 0, 0) >= 0);

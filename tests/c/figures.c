@@ -345,7 +345,7 @@ static void mixture(uint64_t chunk_bytes, bool one_pool, bool tcp, bool blocking
     pools[1] = one_pool ? pools[0] : new_simulated((sendq_pool_config_t){.keep_bytes = 1});
     for (int i = 0; i < 2; i++) {
         memset(&models[i], 0, sizeof models[i]);
-        models[i].q = new_borrower(pools[i], COPY_BELOW);
+        models[i].q = new_sharer(pools[i], COPY_BELOW);
         models[i].e = tcp ? ends_tcp() : ends_unix();
         ends_least_buffer(models[i].e);
         if (!blocking_mode) {

@@ -59,9 +59,16 @@ static inline sendq_t* new_borrower(sendq_pool_t* pool, uint64_t copy_below) {
     return new_queue(pool, &config);
 }
 
+/* The same, which shares all parts of shared buffers. */
+static inline sendq_t* new_sharer(sendq_pool_t* pool, uint64_t copy_below) {
+    sendq_config_t config = {.size = sizeof config, .copy_below = copy_below, .share_below = 1};
+    return new_queue(pool, &config);
+}
+
 /* One that the budget may refuse everything. */
 static inline sendq_t* new_unreserved(sendq_pool_t* pool, uint64_t copy_below) {
-    sendq_config_t config = {.size = sizeof config, .copy_below = copy_below, .reserve = 1};
+    sendq_config_t config = {
+        .size = sizeof config, .copy_below = copy_below, .share_below = 1, .reserve = 1};
     return new_queue(pool, &config);
 }
 

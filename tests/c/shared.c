@@ -33,7 +33,7 @@ static void many_queues(bool unref_first, bool copy) {
     }
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = 256});
     for (int i = 0; i < QUEUES; i++) {
-        queues[i] = new_queue(pool, NULL);
+        queues[i] = new_sharer(pool, 1);
         if (i % 10 == 1) {
             CHECK_IS(sendq_cork(queues[i]), 0);
         }
@@ -77,7 +77,7 @@ static void many_queues(bool unref_first, bool copy) {
 static void ranges(void) {
     piece p;
     sendq_buf_t* buf = wrap(&p);
-    sendq_t* q = new_queue(NULL, NULL);
+    sendq_t* q = new_sharer(NULL, 1);
     for (size_t at = 0; at < LEN; at += 100) { /* one after the other, as short as they are */
         CHECK_IS(sendq_append_buf(q, buf, at, 100), at > 0 ? 0 : SENDQ_WAKE);
     }
@@ -109,7 +109,7 @@ static void ranges(void) {
 static void refused(void) {
     piece p;
     sendq_buf_t* buf = wrap(&p);
-    sendq_config_t config = {.size = sizeof config, .max = LEN - 1};
+    sendq_config_t config = {.size = sizeof config, .max = LEN - 1, .share_below = 1};
     sendq_t* q = new_queue(NULL, &config);
     void* memory;
     CHECK_IS(sendq_append_buf(q, buf, 0, LEN), -ENOBUFS);
@@ -119,7 +119,7 @@ static void refused(void) {
     CHECK_IS(sendq_close(q), 0);
     CHECK_IS(sendq_append_buf(q, buf, 0, 1), -EPIPE);
     sendq_free(q);
-    q = new_queue(NULL, NULL);
+    q = new_sharer(NULL, 1);
     CHECK_IS(sendq_append(q, bytes, 1), SENDQ_WAKE);
     CHECK_IS(sendq_flush(q, -1, 0), -EBADF);
     CHECK_IS(sendq_append_buf(q, buf, 0, 1), -EBADF);
@@ -143,7 +143,7 @@ static void holds(void) {
     sendq_buf_unref(NULL);
 
     CHECK_IS(sendq_buf_wrap(NULL, bytes, LEN, NULL, NULL, &buf), 0); /* immortal */
-    sendq_t* q = new_queue(NULL, NULL);
+    sendq_t* q = new_sharer(NULL, 1);
     CHECK_IS(sendq_append_buf(q, buf, 0, LEN), SENDQ_WAKE);
     sendq_buf_unref(buf);
     check_delivers(q, 0);
@@ -172,7 +172,7 @@ static void pools(void) {
     CHECK_IS(sendq_buf_copy(pool, bytes, LEN, &buf), 0);
     sendq_pool_free(pool);
     pool = new_pool((sendq_pool_config_t){.flags = SENDQ_THREADSAFE});
-    sendq_t* q = new_queue(pool, NULL);
+    sendq_t* q = new_sharer(pool, 1);
     CHECK_IS(sendq_append_buf(q, buf, 0, LEN), SENDQ_WAKE);
     sendq_buf_unref(buf);
     check_delivers(q, 0);
@@ -194,7 +194,7 @@ static void count_release(void* arg, const void* data, size_t len, int reason) {
 static void* confined_queues(void* arg) {
     uint64_t random = 88172645463325252U + (uintptr_t)arg;
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = 256});
-    sendq_t* q = new_queue(pool, NULL);
+    sendq_t* q = new_sharer(pool, 1);
     for (int i = 0; i < ROUNDS; i++) {
         size_t at = random_next(&random) % LEN;
         CHECK_IS(sendq_append_buf(q, bufs[i], at, LEN - at), SENDQ_WAKE);
@@ -230,7 +230,8 @@ static void* shared_queues(void* arg) {
 
 static void threads(void* (*run)(void*)) {
     pthread_t ids[THREADS];
-    sendq_config_t config = {.size = sizeof config, .flags = SENDQ_THREADSAFE};
+    sendq_config_t config = {
+        .size = sizeof config, .flags = SENDQ_THREADSAFE, .share_below = 1};
     for (int i = 0; i < ROUNDS; i++) {
         atomic_store(&released[i], 0);
         CHECK_IS(sendq_buf_wrap(NULL, bytes, LEN, count_release, &released[i], &bufs[i]), 0);

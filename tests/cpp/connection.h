@@ -46,6 +46,7 @@ class Connection {
 // A queue that borrows whatever it can.
 inline sendq::queue makeQueue(sendq::queue_config config = {}) {
     config.copy_below = 1;
+    config.share_below = 1;
     return sendq::queue::create(config).or_throw();
 }
 

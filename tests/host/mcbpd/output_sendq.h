@@ -17,7 +17,7 @@ namespace mcbpd {
 
 // Values shorter than this are not worth a borrow. sendq's default, said here because holds() must
 // know it.
-constexpr size_t kCopyBelow = 8192;
+constexpr size_t kCopyBelow = 4096;
 
 class SendqOutput : public Output {
   public:
