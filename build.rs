@@ -19,6 +19,7 @@ fn main() {
         "capi/library",
         "capi/handle",
         "capi/pool",
+        "capi/many",
         "capi/queue",
         "capi/append",
         "capi/part",

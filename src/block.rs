@@ -418,8 +418,8 @@ impl Block {
         Extent::Memory(IoVec::new(self.at(start), (end - start) as usize))
     }
 
-    /// Adds what it holds to `usage`; each shared payload is divided by its number of `holders`.
-    fn add_usage(&self, usage: &mut MemoryUsage, holders: &mut impl FnMut(&Slot) -> u64) {
+    /// Adds what it holds to `usage`.
+    fn add_usage(&self, usage: &mut MemoryUsage) {
         let header = self.header();
         usage.allocated += self.footprint() as u64;
         usage.slots += header.slots - header.released_slots;
@@ -427,7 +427,7 @@ impl Block {
             let slot = self.slot_ref(i);
             match slot.kind() {
                 Kind::Borrowed => usage.borrowed += slot.len(),
-                Kind::Shared => usage.shared += slot.len() / holders(slot),
+                Kind::Shared => usage.shared += slot.len(),
                 Kind::File => {}
             }
             if i >= header.sent_slots {

@@ -197,7 +197,7 @@ pub fn send<S: Sink>(
     if waits {
         flush_unless_busy(q, sink)?;
     }
-    if single_writer && q.with_locked(|queue, _| queue.begin_write_through(0))? {
+    if single_writer && q.with_locked(|queue, pool| queue.begin_write_through(pool, 0))? {
         let offer = iovecs.first(IOV_MAX);
         let keep = |queue: &mut Queue, pool: &Pool, taken: usize| match queue
             .append_up_to_high(pool, iovecs, taken)
@@ -237,7 +237,7 @@ pub fn send_message<S: Sink>(
     let mut offer = Fill::new(&mut room, budget);
     let may_pass = budget > 0 && fill(&mut offer) && offer.bytes > 0;
     let (count, bytes) = (offer.count, offer.bytes);
-    if may_pass && q.with_locked(|queue, _| queue.begin_write_through(memory))? {
+    if may_pass && q.with_locked(|queue, pool| queue.begin_write_through(pool, memory))? {
         let (kept, rest) = write_through(q, sink, written(&room, count), bytes, keep)?;
         return Ok(hints | kept.without(Hints::WAKE) | rest);
     }

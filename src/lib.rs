@@ -6,9 +6,12 @@
 //!
 //! ```text
 //!   capi/       every extern "C" function, one file per handle or theme: a manual, and a call into the core
+//!     next        which queue of a pool is ready next
 //!     handle      the handles, and the one entrance of every call on a queue
+//!     ready       tells the registry which queues are ready
+//!     registry    a pool's queues; registry/: their table, the turn of those that are ready
 //!     boundary    NULL, panics, lengths, structs of other versions
-//!     registry    the list of a pool's queues
+//!     lock        a lock that a confined pool does without
 //!   stats       the statistics of a queue and of a pool, as structs and as JSON
 //!   log         how connections ended
 //!   release     releases owners after a call, and keeps a queue alive meanwhile
@@ -17,13 +20,14 @@
 //!   flush       moves bytes from a queue to a sink, or past an empty queue, under a budget
 //!     sink/       where bytes go: a socket, a host's function; gather and compare read them instead
 //!     queue       what is queued, and its limits: every verb once; queue/: append, consume, cork, end
-//!       policy      how much may be queued, how fast it may be sent; policy/: rate, minimum rate, cold fields
+//!       policy      how much may be queued, how fast it may be sent; policy/: minimum rate, cold fields
 //!       messages    the boundaries between messages
 //!       stream      the bytes in order: write, borrow, consume, cut, join
 //!         joint       the one owner of a slot that was divided
 //!       counters    what is counted
 //!       pool        memory and the byte budget that many queues share
 //!         clock       the time, as the pool's owner reads it
+//!         token_bucket  a rate
 //!         block       one block of memory that holds a part of a stream; block/: chain, gate
 //!           allocator   where that memory comes from: the system, or the host
 //!             pages       memory of the system
@@ -76,5 +80,6 @@ pub mod sink;
 pub mod slot;
 pub mod stats;
 pub mod stream;
+pub mod token_bucket;
 pub mod try_box;
 pub mod verify;

@@ -8,15 +8,14 @@
 
 pub mod cold;
 pub mod min_rate;
-pub mod token_bucket;
 
 use crate::errno::{Errno, Result};
 use crate::flags::Flags;
 use crate::pool::class::FIRST_BLOCK_BYTES;
+use crate::token_bucket::TokenBucket;
 use crate::try_box::try_box;
 use cold::Cold;
 use min_rate::MinRate;
-use token_bucket::TokenBucket;
 
 /// What the host has to do after a call, or the state of a queue: bits that the C ABI returns as they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +141,19 @@ const PACED: u8 = 8;
 /// The stall clock runs: since the first queued byte became available, some were sent, a flush was begun, or
 /// the host asked how long the queue has stalled.
 const STARTED: u8 = 16;
+/// A flush has left bytes since [`Policy::take_changes`].
+const RESTED: u8 = 32;
+/// Bytes were appended or uncorked since then.
+const APPENDED: u8 = 64;
+
+/// What has happened to a queue since the last [`Policy::take_changes`], and may make it ready.
+#[derive(Clone, Copy, Debug)]
+pub struct Changes {
+    /// A flush has left bytes.
+    pub has_rest: bool,
+    /// Bytes were appended or uncorked.
+    pub has_appended: bool,
+}
 
 impl Policy {
     /// The policy of an empty queue. NO_MEMORY.
@@ -176,9 +188,7 @@ impl Policy {
             self.on_available();
         }
         let is_high = waiting >= self.high;
-        if is_high {
-            self.flags.set(HIGH, true);
-        }
+        self.flags.set(if is_high { APPENDED | HIGH } else { APPENDED }, true);
         Hints::WAKE.when(first) | Hints::HIGH.when(is_high)
     }
 
@@ -267,6 +277,23 @@ impl Policy {
         is_new
     }
 
+    /// A flush has ended, and bytes remain.
+    pub fn on_rest(&mut self) {
+        self.flags.set(RESTED, true);
+    }
+
+    /// Bytes have become available that were held back.
+    pub fn on_uncork(&mut self) {
+        self.flags.set(APPENDED, true);
+    }
+
+    /// What has happened since the last call of this.
+    pub fn take_changes(&mut self) -> Changes {
+        let (has_rest, has_appended) = (self.flags.any(RESTED), self.flags.any(APPENDED));
+        self.flags.set(RESTED | APPENDED, false);
+        Changes { has_rest, has_appended }
+    }
+
     /// The sink is no longer full, or that does not matter any more.
     pub fn unblock(&mut self, now: u64) {
         self.blocked_ns = self.blocked_ns(now);
@@ -342,14 +369,21 @@ impl Policy {
     }
 
     /// Nanoseconds until a flush does something although the sink has not changed, with `waiting` bytes
-    /// queued and `available` of them not corked. None: only the sink can help.
-    pub fn retry_after_ns(&self, waiting: u64, available: u64, now: u64) -> Option<u64> {
+    /// queued and `available` of them not corked. The pool's rate lets go in `pool_wait`. None: only the sink
+    /// can help.
+    pub fn retry_after_ns(
+        &self,
+        waiting: u64,
+        available: u64,
+        now: u64,
+        pool_wait: u64,
+    ) -> Option<u64> {
         let deadline = self.deadline().filter(|_| waiting > 0);
         let rate = if available == 0 || self.flags.any(BLOCKED) {
             None
         } else {
             let bucket = self.cold().and_then(|cold| cold.bucket);
-            Some(bucket.map_or(0, |bucket| bucket.wait(available, now)))
+            Some(bucket.map_or(0, |bucket| bucket.wait(available, now)).max(pool_wait))
         };
         let left = deadline.map(|deadline| deadline.saturating_sub(now));
         [left, rate].into_iter().flatten().min()
@@ -400,11 +434,7 @@ impl Policy {
     /// Limits the rate to `per_second`; 0: no limit. NO_MEMORY.
     pub fn set_rate(&mut self, per_second: u64, burst: u64, now: u64) -> Result<()> {
         let bucket = &mut self.make_cold()?.bucket;
-        match bucket {
-            _ if per_second == 0 => *bucket = None,
-            Some(bucket) => bucket.change(per_second, burst, now),
-            none => *none = Some(TokenBucket::new(per_second, burst, now)),
-        }
+        *bucket = TokenBucket::replace(*bucket, per_second, burst, now);
         self.update_paced();
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::block::chain::{AtomicCell, Stack};
 use crate::block::{Block, HEADER};
 use crate::clock::Clock;
 use crate::errno::{Errno, Result};
+use crate::token_bucket::TokenBucket;
 use class::{CLASSES, Class, Classes};
 use parking_lot::Mutex;
 use state::{State, add, subtract};
@@ -77,6 +78,8 @@ pub struct Pool {
     /// Shared payloads charged to this pool. Not part of the state, because any thread may unreference the
     /// last one, whatever the pool is.
     shared: AtomicUsize,
+    /// Whether a rate limits all queues together.
+    has_rate: AtomicBool,
     clock: Clock,
 }
 
@@ -100,6 +103,13 @@ pub struct Usage {
     pub shared: usize,
     /// The highest sum of all these.
     pub peak: usize,
+}
+
+impl Usage {
+    /// All that counts against the budget.
+    pub fn sum(&self) -> u64 {
+        (self.used + self.free + self.pinned + self.shared) as u64
+    }
 }
 
 /// The state, used by one thread at a time at no cost, or by any thread under a lock.
@@ -147,6 +157,7 @@ impl Pool {
             has_last_given,
             uses_last_given: AtomicBool::new(has_last_given),
             shared: AtomicUsize::new(0),
+            has_rate: AtomicBool::new(false),
             clock,
         }
     }
@@ -157,7 +168,7 @@ impl Pool {
     }
 
     /// Whether any thread may use it.
-    pub fn is_shared(&self) -> bool {
+    pub const fn is_shared(&self) -> bool {
         matches!(self.state, Guard::Shared(_))
     }
 
@@ -169,6 +180,53 @@ impl Pool {
     /// The time, in nanoseconds.
     pub fn now(&self) -> u64 {
         self.clock.now()
+    }
+
+    /// Limits the rate of all queues together to `per_second`; 0: no limit.
+    pub fn set_rate(&self, per_second: u64, burst: u64) {
+        let now = self.now();
+        self.state.with_locked(|state| {
+            let bucket = TokenBucket::replace(state.bucket.get(), per_second, burst, now);
+            state.bucket.set(bucket);
+        });
+        self.has_rate.store(per_second > 0, Ordering::Relaxed);
+    }
+
+    /// Whether a rate limits all queues together.
+    pub fn has_rate(&self) -> bool {
+        self.has_rate.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes the rate allows to be sent now.
+    #[cold]
+    #[inline(never)]
+    pub fn rate_allowance(&self) -> u64 {
+        self.with_bucket(|bucket, now| bucket.allows(now)).unwrap_or(u64::MAX)
+    }
+
+    /// `len` bytes were sent.
+    #[cold]
+    #[inline(never)]
+    pub fn spend_rate(&self, len: u64) {
+        self.with_bucket(|bucket, now| bucket.spend(len, now));
+    }
+
+    /// Nanoseconds until the rate allows enough of `waiting` bytes to be worth a call.
+    pub fn rate_wait_ns(&self, waiting: u64) -> u64 {
+        if !self.has_rate() {
+            return 0;
+        }
+        self.with_bucket(|bucket, now| bucket.wait(waiting, now)).unwrap_or(0)
+    }
+
+    fn with_bucket<R>(&self, f: impl FnOnce(&mut TokenBucket, u64) -> R) -> Option<R> {
+        let now = self.now();
+        self.state.with_locked(|state| {
+            let mut bucket = state.bucket.get()?;
+            let result = f(&mut bucket, now);
+            state.bucket.set(Some(bucket));
+            Some(result)
+        })
     }
 
     /// What it holds.

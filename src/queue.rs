@@ -20,9 +20,8 @@ use crate::counters::Counters;
 use crate::errno::{Errno, Result};
 use crate::flags::Flags;
 use crate::messages::Messages;
-use crate::policy::{Hints, Policy, Watermarks};
+use crate::policy::{Changes, Hints, Policy, Watermarks};
 use crate::pool::Pool;
-use crate::slot::Slot;
 use crate::stream::Stream;
 use memory::BurstSize;
 
@@ -57,8 +56,8 @@ const CLOSED: u8 = 1;
 const RESERVED: u8 = 2;
 /// Between begin_flush and end_flush: the bytes at the front may be in the kernel's hands.
 const FLUSHING: u8 = 4;
-/// The failure of the connection was reported.
-const REPORTED: u8 = 8;
+/// See [`Queue::is_tracked`].
+const TRACKED: u8 = 8;
 /// The end of the connection has to be reported.
 const REPORT: u8 = 16;
 /// Slots were completed since the last [`Queue::take_deferred`].
@@ -67,6 +66,9 @@ const RELEASE: u8 = 32;
 const CORKED: u8 = 64;
 /// The rest of a message is appended whose first bytes were sent: the pool's budget does not refuse it.
 const CONTINUING: u8 = 128;
+
+/// Of [`Deferred`], in which this bit is free: the host has to be woken.
+const WAKE: u8 = CLOSED;
 
 /// How a connection ended, for the log.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +91,24 @@ pub struct Deferred(u8);
 impl Deferred {
     /// Nothing.
     pub const NONE: Deferred = Deferred(0);
+
+    /// The host has to be woken. No queue sets this: the caller adds it.
+    pub const WAKE: Deferred = Deferred(WAKE);
+
+    /// The host has to be woken.
+    pub fn has_wake(self) -> bool {
+        self.0 & WAKE != 0
+    }
+
+    /// [`Queue::take_changes`] has to be called.
+    pub fn has_changes(self) -> bool {
+        self.0 & TRACKED != 0
+    }
+
+    /// The same without that.
+    pub fn without_changes(self) -> Deferred {
+        Deferred(self.0 & !TRACKED)
+    }
 
     /// There is an end to report.
     pub fn has_report(self) -> bool {
@@ -163,9 +183,9 @@ impl Queue {
         self.counters.sent
     }
 
-    /// The memory it holds. Walks all slots; each shared payload is divided by its number of `holders`.
-    pub fn memory_usage(&self, holders: impl FnMut(&Slot) -> u64) -> MemoryUsage {
-        let mut usage = self.stream.memory_usage(holders);
+    /// The memory it holds, by kind. Walks all slots.
+    pub fn memory_usage(&self) -> MemoryUsage {
+        let mut usage = self.stream.memory_usage();
         let record = self.policy.cold().and_then(|cold| cold.offered.as_ref()?.copy.as_ref());
         usage.allocated += record.map_or(0, |(block, _)| block.footprint() as u64);
         usage
@@ -183,16 +203,29 @@ impl Queue {
 
     /// Nanoseconds until a flush does something although the sink has not changed. None: only the sink can
     /// help, or nothing is queued.
-    pub fn retry_after_ns(&self, now: u64) -> Option<u64> {
-        self.policy.retry_after_ns(self.waiting(), self.available(), now)
+    pub fn retry_after_ns(&self, pool: &Pool) -> Option<u64> {
+        self.retry_after(pool, self.waiting(), pool.rate_wait_ns(self.available()))
+    }
+
+    /// Nanoseconds for which its own rate, and not a full sink, holds it back.
+    pub fn paced_ns(&self, pool: &Pool) -> u64 {
+        if !self.policy.has_rate() || self.policy.is_blocked() {
+            return 0;
+        }
+        self.retry_after(pool, self.waiting(), 0).unwrap_or(0)
+    }
+
+    fn retry_after(&self, pool: &Pool, waiting: u64, pool_wait: u64) -> Option<u64> {
+        self.policy.retry_after_ns(waiting, self.available(), pool.now(), pool_wait)
     }
 
     /// The current state: HIGH, BLOCKED or WANT_READ, MORE, CORKED, CLOSED.
-    pub fn state(&self, now: impl FnOnce() -> u64) -> Hints {
+    pub fn state(&self, pool: &Pool) -> Hints {
         let (blocked, reads) = (self.policy.is_blocked(), self.policy.wants_read());
-        let offers = self.available() > 0
-            && (!self.policy.has_rate() && !blocked
-                || self.policy.retry_after_ns(0, self.available(), now()) == Some(0));
+        let available = self.available();
+        let is_paced = self.policy.has_rate() || pool.has_rate();
+        let may_offer = || self.retry_after(pool, 0, pool.rate_wait_ns(available)) == Some(0);
+        let offers = available > 0 && !blocked && (!is_paced || may_offer());
         Hints::HIGH.when(self.policy.is_high())
             | Hints::BLOCKED.when(blocked && !reads)
             | Hints::WANT_READ.when(reads)
@@ -223,9 +256,29 @@ impl Queue {
         self.stream.set_room(if is_open { self.policy.room(waiting) } else { 0 });
     }
 
+    /// Lets [`Queue::write`] take nothing, until the next [`Queue::update_room`].
+    pub fn clear_room(&mut self) {
+        self.stream.set_room(0);
+    }
+
+    /// What has happened since the last call of this and may make it ready.
+    pub fn take_changes(&mut self) -> Changes {
+        self.policy.take_changes()
+    }
+
+    /// Whether the caller looks at [`Queue::take_changes`] after each call.
+    pub fn is_tracked(&self) -> bool {
+        self.flags.any(TRACKED)
+    }
+
+    /// Sets that. While it is set, [`Queue::take_deferred`] always returns something.
+    pub fn set_tracked(&mut self, on: bool) {
+        self.flags.set(TRACKED, on);
+    }
+
     /// Returns the deferred work of all calls since the last one of this.
     pub fn take_deferred(&mut self) -> Deferred {
-        let deferred = self.flags.of(RELEASE | REPORT);
+        let deferred = self.flags.of(RELEASE | REPORT | TRACKED);
         if deferred != 0 {
             self.flags.set(RELEASE, false);
         }

@@ -103,7 +103,7 @@ impl Stats {
         let stalled_ns = queue.stalled_ns(now);
         let (counters, policy) = (queue.counters(), queue.policy());
         let MemoryUsage { allocated, borrowed: pinned, shared: pinned_shared, .. } =
-            queue.memory_usage(|_| 1);
+            queue.memory_usage();
         let [borrowed, shared, file] = counters.appended;
         let appended = counters.sent + counters.discarded + queue.waiting();
         Stats {

@@ -321,8 +321,8 @@ impl Stream {
         block
     }
 
-    /// The memory it holds. Walks all slots; each shared payload is divided by its number of `holders`.
-    pub fn memory_usage(&self, holders: impl FnMut(&Slot) -> u64) -> MemoryUsage {
-        self.chain.memory_usage(holders)
+    /// The memory it holds. Walks all slots.
+    pub fn memory_usage(&self) -> MemoryUsage {
+        self.chain.memory_usage()
     }
 }

@@ -14,7 +14,7 @@ fn at(now: u64) -> Single {
 }
 
 fn retry_after(queue: &Single) -> Option<u64> {
-    queue.queue.borrow().retry_after_ns(queue.pool.now())
+    queue.queue.borrow().retry_after_ns(&queue.pool)
 }
 
 #[test]

@@ -55,7 +55,7 @@
  *
  * No function blocks, raises SIGPIPE, or lets a panic or an exception out.
  *
- * Callbacks. A release, write or log callback runs on the thread whose call caused it, before that call
+ * Callbacks. A release, write, wake or log callback runs on the thread whose call caused it, before that call
  * returns, with no lock held. It may call any function on any queue that its thread may use, sendq_free on
  * the same queue included. It must not throw: an exception ends the process.
  *
@@ -78,8 +78,15 @@
  *             call_again_in(c, wait);                   a rate, or a deadline
  *     }
  *
- * A stuck connection causes no events. So a host also needs a timer that checks sendq_stalled_ns of each
- * connection, and drops those for which it is too high.
+ * With many connections, at the end of each turn of the loop, for all that have something to send:
+ *
+ *     sendq_t *q;
+ *     while ((q = sendq_pool_next(pool)))
+ *         on_flushed(q, sendq_flush(q, fd_of(sendq_user(q)), 1 << 20));      as above, without the timer
+ *     sleep_for(sendq_pool_retry_after_ns(pool));
+ *
+ * A stuck connection causes no events. So a host also needs a timer that asks sendq_pool_stalled, or
+ * sendq_stalled_ns of each connection, and drops those that have stalled for too long.
  *
  * The end of a connection. When a flush returns no hint, the kernel has all bytes, but it may not have sent
  * them yet. close(2) on a socket with unread input resets the connection, and the peer loses what it has not
@@ -307,6 +314,13 @@ typedef void *(*sendq_alloc_fn)(void *arg, size_t size);
 typedef void (*sendq_dealloc_fn)(void *arg, void *block, size_t size);
 
 /**
+ * A function that wakes the thread which calls sendq_pool_next (see wake in sendq_pool_config_t). It runs on
+ * the thread whose call caused it, before that call returns, with no lock held. It may call any function that
+ * its thread may call, an append to the same queue included. It must not throw.
+ */
+typedef void (*sendq_wake_fn)(void *arg);
+
+/**
  * The configuration of a pool. Zero in any field except size means the default.
  */
 typedef struct {
@@ -370,6 +384,20 @@ typedef struct {
      * its last queue is, and those that were spliced to queues of other pools when these let go of them.
      */
     void *alloc_arg;
+    /**
+     * Called when a queue becomes ready (sendq_pool_next) while no other queue of the pool is: for a thread
+     * that sleeps, and calls sendq_pool_next when it is woken. It is called by the thread that appends or
+     * uncorks, or whose flush leaves bytes, with no lock held. sendq_pool_next calls it as well, if it ends a
+     * turn while queues are ready for the next one and wake was not called since the turn began. Outside a turn
+     * it is also called when a queue is held back by its rate for less time than sendq_pool_retry_after_ns
+     * has returned. So a thread may sleep until it is woken, or until that time. wake must stay callable until
+     * the pool and all its queues are freed. NULL: no call.
+     */
+    sendq_wake_fn wake;
+    /**
+     * The argument of wake.
+     */
+    void *wake_arg;
 } sendq_pool_config_t;
 
 /**
@@ -681,11 +709,82 @@ void sendq_pool_free(sendq_pool_t *pool);
 int sendq_pool_stats(const sendq_pool_t *pool, sendq_pool_stats_t *out, size_t out_size);
 
 /**
- * Finds the queues that hold most memory: blocks of the pool, borrowed memory, and shared buffers. A shared
- * buffer is divided by the number of references to it, and each queue counts its share. Fills out with at
- * most n queues, the heaviest first, and returns how many. Queues that hold nothing are left out. A host
- * that is over its budget can thus drop the few queues that cause it. Costs one step for each borrowed or
- * shared piece that is queued in the pool, so do not call it for every append.
+ * Returns the next queue of the pool that is ready, for the end of a turn of the host's loop:
+ *
+ *     sendq_t *q;
+ *     while ((q = sendq_pool_next(pool)))
+ *         on_flushed(q, sendq_flush(q, fd_of(sendq_user(q)), 1 << 20));
+ *
+ * So the host keeps no list of what to flush. Queues come in the order in which they became ready, each once
+ * a turn. NULL ends the turn; what becomes ready during a turn comes in the next one.
+ *
+ * A queue becomes ready when bytes become available (an append, sendq_uncork, sendq_splice), unless it is
+ * BLOCKED; when a flush returns SENDQ_MORE; when its rate lets go again, never before; and by
+ * sendq_schedule. It is ready no longer when it was returned; when nothing is available any more, because it
+ * was flushed, consumed, discarded or spliced, or has failed; when a flush returns SENDQ_BLOCKED, after
+ * which the host flushes it once the socket is writable; and when it is freed. So a queue that the host
+ * ignores comes again only after such an event, and never twice in a turn.
+ *
+ * Sleep when this has returned NULL, until an event of a socket, until sendq_pool_retry_after_ns, or until wake
+ * (see sendq_pool_config_t) is called. While the rate of sendq_pool_set_rate holds all queues back, this
+ * returns NULL.
+ *
+ * One thread at a time calls this. In a thread-safe pool, other threads may append meanwhile. Queues that are
+ * not thread-safe in a pool that is are never returned. The host has to make sure that no other thread frees
+ * a queue that this has returned. The first call in a pool without wake looks at all queues; until then,
+ * appends and flushes do not keep track of what is ready. O(1) after that, and at the beginning of a turn one
+ * step for each queue that its rate holds back, if one of them may be ready.
+ *
+ * NULL also if pool is NULL.
+ */
+sendq_t *sendq_pool_next(sendq_pool_t *pool);
+
+/**
+ * Makes the queue ready, for the next turn of sendq_pool_next: for a host that did not flush it after
+ * sendq_pool_next has returned it, or that learns that a BLOCKED one is writable. If nothing is available,
+ * nothing changes. If its rate holds the queue back, it is ready when the rate lets go. If sendq_pool_next was
+ * never called, nothing changes: its first call returns the queue.
+ *
+ * -EINVAL: q is NULL, or q is not thread-safe and its pool is.
+ * Another -errno: the connection has failed with it.
+ */
+int sendq_schedule(sendq_t *q);
+
+/**
+ * Returns in how many nanoseconds a queue of the pool is ready, for the timer of the loop that calls
+ * sendq_pool_next. 0: a queue is ready now. SENDQ_NEVER: none is, and none is held back by a rate, or pool is
+ * NULL. Any other value is the time until a rate, of a queue or of the pool, lets go. The deadlines of
+ * sendq_close_within are not among them, unless a rate holds the queue back. The time is measured by the
+ * pool's clock, which may be a step behind the clock of the timer. Reads the clock. O(1), or one step for each
+ * queue that its rate holds back, if some have left since.
+ */
+uint64_t sendq_pool_retry_after_ns(const sendq_pool_t *pool);
+
+/**
+ * Limits the rate of all queues of the pool together to bytes_per_second; 0: no limit. burst, and what
+ * counts, are as for sendq_set_rate. A queue with a rate of its own is limited by both. A flush that this rate
+ * holds back returns SENDQ_MORE. sendq_retry_after_ns and sendq_state of each queue take it into account. Flushes
+ * of several threads at the same moment may each use what the rate allows then.
+ *
+ * -EINVAL: pool is NULL.
+ */
+int sendq_pool_set_rate(sendq_pool_t *pool,
+                        uint64_t bytes_per_second,
+                        uint64_t burst);
+
+/**
+ * Returns how many bytes the pool holds now, all of which count against its budget: blocks, including those
+ * that are cached; borrowed memory, until its owner is released; and shared buffers. These are used, free,
+ * pinned and shared of sendq_pool_stats_t together. 0 if pool is NULL. O(1).
+ */
+uint64_t sendq_pool_bytes(const sendq_pool_t *pool);
+
+/**
+ * Finds the queues that hold most memory, by sendq_memory: blocks of the pool, borrowed memory, and shared
+ * buffers, of which each queue counts the whole length of its parts. Fills out with at most n queues, the
+ * heaviest first, and returns how many. Queues that hold nothing are left out. A host that is over its budget
+ * can thus drop the few queues that cause it. Costs one short step for each queue of the pool, whatever it
+ * holds.
  *
  * In a thread-safe pool, queues that are not thread-safe are left out, because only their own threads may
  * look at them. The host has to make sure that no other thread frees a queue that this has returned.
@@ -694,6 +793,22 @@ int sendq_pool_stats(const sendq_pool_t *pool, sendq_pool_stats_t *out, size_t o
 int sendq_pool_heaviest(const sendq_pool_t *pool,
                         sendq_t **out,
                         size_t n);
+
+/**
+ * Finds the queues that have stalled for more than older_than_ns nanoseconds, by sendq_stalled_ns: from a timer
+ * of the host, because a connection that is stuck causes no events. Fills out with at most n queues, in no
+ * particular order, and returns how many. The time of a queue that was empty counts from the first flush after
+ * the append, or the first look at it, such as this one. Reads the clock once. Costs one short step for each
+ * queue of the pool until n are found.
+ *
+ * In a thread-safe pool, queues that are not thread-safe are left out, as by sendq_pool_heaviest. The host has
+ * to make sure that no other thread frees a queue that this has returned.
+ * -EINVAL: pool is NULL, or out is NULL and n is not 0.
+ */
+int sendq_pool_stalled(const sendq_pool_t *pool,
+                       uint64_t older_than_ns,
+                       sendq_t **out,
+                       size_t n);
 
 /**
  * Makes a queue. If pool is NULL, the queue uses the process's default pool, which is thread-safe and has no

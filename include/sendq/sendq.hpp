@@ -360,6 +360,11 @@ inline std::chrono::nanoseconds from_ns(std::uint64_t ns) noexcept {
                                         : most);
 }
 
+/// Empty for SENDQ_NEVER.
+inline std::optional<std::chrono::nanoseconds> to_wait(std::uint64_t ns) noexcept {
+    return ns == SENDQ_NEVER ? std::nullopt : std::optional(from_ns(ns));
+}
+
 inline std::uint64_t to_ns(std::chrono::nanoseconds time) noexcept {
     return time.count() < 0 ? 0 : static_cast<std::uint64_t>(time.count());
 }
@@ -410,6 +415,16 @@ struct pool_config : sendq_pool_config_t {
         now = [](void* arg) noexcept { return detail::to_ns((*static_cast<F*>(arg))()); };
         now_arg = const_cast<void*>(static_cast<const volatile void*>(std::addressof(clock)));
     }
+
+    /// Called as waker() when a queue becomes ready while no other is (see wake in sendq.h). It is held
+    /// by reference, and must outlive the pool and its queues. It must be noexcept, and thread-safe if the
+    /// pool and its queues are.
+    template <class F>
+    void set_wake(F& waker) noexcept {
+        static_assert(std::is_nothrow_invocable_v<F&>, "it is called by C, and must be noexcept");
+        wake = [](void* arg) noexcept { (*static_cast<F*>(arg))(); };
+        wake_arg = const_cast<void*>(static_cast<const volatile void*>(std::addressof(waker)));
+    }
 };
 
 /// The configuration of a queue: the fields of sendq_config_t. They are 0, which means the default,
@@ -448,6 +463,35 @@ class pool : public detail::handle<sendq_pool_t, sendq_pool_free> {
     template <std::size_t Count>
     std::size_t heaviest(sendq_t* (&out)[Count]) const noexcept {
         return heaviest(out, Count);
+    }
+
+    /// sendq_pool_stalled: fills up to count entries of out with the queues that have stalled for more
+    /// than older_than, and returns how many.
+    std::size_t stalled(std::chrono::nanoseconds older_than, sendq_t** out,
+                        std::size_t count) const noexcept {
+        const std::uint64_t ns = detail::to_ns(older_than);
+        const int found = sendq_pool_stalled(get(), ns, out, count);
+        return found < 0 ? 0 : static_cast<std::size_t>(found);
+    }
+
+    /// sendq_pool_bytes: all that counts against the budget now.
+    std::uint64_t bytes() const noexcept { return sendq_pool_bytes(get()); }
+
+    /// sendq_pool_next: the next queue that is ready, each once a turn; nullptr ends the turn. It still
+    /// belongs to its owner; sendq_user identifies it.
+    ///
+    ///     while (sendq_t* q = pool.next()) flush(sendq_user(q));
+    sendq_t* next() noexcept { return sendq_pool_next(get()); }
+
+    /// sendq_pool_retry_after_ns: in what time a queue is ready; empty if only an append or a socket
+    /// can make one ready.
+    std::optional<std::chrono::nanoseconds> retry_after() const noexcept {
+        return detail::to_wait(sendq_pool_retry_after_ns(get()));
+    }
+
+    /// sendq_pool_set_rate: limits the rate of all queues together. 0: no limit.
+    result set_rate(std::uint64_t bytes_per_second, std::uint64_t burst = 0) noexcept {
+        return result(sendq_pool_set_rate(get(), bytes_per_second, burst));
     }
 };
 
@@ -872,6 +916,9 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     result set_watermarks(std::uint64_t low, std::uint64_t high, std::uint64_t max) noexcept {
         return result(sendq_set_watermarks(get(), low, high, max));
     }
+    /// sendq_schedule: ready again for pool::next, in the next turn.
+    result schedule() noexcept { return result(sendq_schedule(get())); }
+
     /// sendq_set_rate: limits the rate, and what may be sent at once after a pause. 0: no limit.
     result set_rate(std::uint64_t bytes_per_second, std::uint64_t burst = 0) noexcept {
         return result(sendq_set_rate(get(), bytes_per_second, burst));
@@ -893,11 +940,7 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     ///
     ///     if (auto wait = q.retry_after()) call_again_in(*wait);
     std::optional<std::chrono::nanoseconds> retry_after() const noexcept {
-        const std::uint64_t ns = sendq_retry_after_ns(get());
-        if (ns == SENDQ_NEVER) {
-            return std::nullopt;
-        }
-        return detail::from_ns(ns);
+        return detail::to_wait(sendq_retry_after_ns(get()));
     }
 
     /// sendq_stats: the current statistics. All 0 for an empty handle.

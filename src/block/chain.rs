@@ -551,11 +551,11 @@ impl Chain {
         true
     }
 
-    /// The memory it holds. Walks all slots; each shared payload is divided by its number of `holders`.
-    pub fn memory_usage(&self, mut holders: impl FnMut(&Slot) -> u64) -> MemoryUsage {
+    /// The memory it holds. Walks all slots.
+    pub fn memory_usage(&self) -> MemoryUsage {
         let (mut usage, mut next) = (MemoryUsage::default(), self.head.get());
         while let Some(block) = next {
-            block.add_usage(&mut usage, &mut holders);
+            block.add_usage(&mut usage);
             next = block.header().next.get();
         }
         usage

@@ -47,12 +47,6 @@ impl sendq_buf_t {
         self.refs.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The number of references to the payload of a shared slot.
-    pub(super) fn holders(slot: &Slot) -> u64 {
-        // SAFETY: part() made the slot with the buffer as its argument, and the slot has a reference.
-        unsafe { (*slot.owner().arg.cast::<sendq_buf_t>()).refs.load(Ordering::Relaxed) as u64 }
-    }
-
     /// Gives up a reference. The last one frees the buffer and releases its owner.
     ///
     /// # Safety

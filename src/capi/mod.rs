@@ -13,11 +13,15 @@ mod buf;
 mod flush;
 mod handle;
 mod library;
+mod lock;
 mod logger;
+mod many;
 mod message;
+mod next;
 mod part;
 mod pool;
 mod queue;
+mod ready;
 mod registry;
 mod sendmsg;
 mod state;
@@ -29,9 +33,11 @@ pub use buf::*;
 pub use flush::*;
 pub use handle::{
     sendq_alloc_fn, sendq_dealloc_fn, sendq_now_fn, sendq_pool_t, sendq_release_fn, sendq_t,
+    sendq_wake_fn,
 };
 pub use library::*;
 pub use logger::*;
+pub use many::*;
 pub use message::*;
 pub use part::{
     SENDQ_PART_BUF, SENDQ_PART_COPY, SENDQ_PART_FILE, SENDQ_PART_OWN, SENDQ_PART_OWNED_FILE,

@@ -1,8 +1,9 @@
 //! `sendq_pool_t`.
 
 use super::boundary::{Config, fill, guard, guard_callback, read_config};
-use super::buf::sendq_buf_t;
-use super::handle::{sendq_alloc_fn, sendq_dealloc_fn, sendq_now_fn, sendq_pool_t, sendq_t};
+use super::handle::{
+    sendq_alloc_fn, sendq_dealloc_fn, sendq_now_fn, sendq_pool_t, sendq_t, sendq_wake_fn,
+};
 use crate::allocator::Allocator;
 use crate::block::{HEADER, MAX_CAPACITY};
 use crate::clock::Clock;
@@ -72,6 +73,16 @@ pub struct sendq_pool_config_t {
     /// The argument of alloc and dealloc. It must stay valid until all blocks are freed: those of the pool when
     /// its last queue is, and those that were spliced to queues of other pools when these let go of them.
     pub alloc_arg: *mut c_void,
+    /// Called when a queue becomes ready (sendq_pool_next) while no other queue of the pool is: for a thread
+    /// that sleeps, and calls sendq_pool_next when it is woken. It is called by the thread that appends or
+    /// uncorks, or whose flush leaves bytes, with no lock held. sendq_pool_next calls it as well, if it ends a
+    /// turn while queues are ready for the next one and wake was not called since the turn began. Outside a turn
+    /// it is also called when a queue is held back by its rate for less time than sendq_pool_retry_after_ns
+    /// has returned. So a thread may sleep until it is woken, or until that time. wake must stay callable until
+    /// the pool and all its queues are freed. NULL: no call.
+    pub wake: sendq_wake_fn,
+    /// The argument of wake.
+    pub wake_arg: *mut c_void,
 }
 
 // SAFETY: repr(C), begins with a usize, integers and raw pointers may be any bytes; for the function,
@@ -104,7 +115,8 @@ impl sendq_pool_config_t {
             sigpipe_ignored: has(SENDQ_SIGPIPE_IGNORED),
         };
         let pool = make(limits, clock).with_allocator(self.allocator()?);
-        Ok(sendq_pool_t::new(pool, self.now, self.now_arg, promises))
+        let (wake, wake_arg) = (self.wake, self.wake_arg);
+        Ok(sendq_pool_t::new(pool, self.now, self.now_arg, promises, wake, wake_arg))
     }
 
     fn allocator(&self) -> Result<Allocator> {
@@ -168,49 +180,14 @@ pub unsafe extern "C" fn sendq_pool_stats(
         // SAFETY: NULL or alive.
         let pool = unsafe { pool.as_ref() }.ok_or(Errno::INVALID)?;
         let mut stats = PoolStats::of(pool.pool());
-        stats.queues =
-            pool.queues().each(|queue| queue.inspect(|queue, _| stats.add(queue))) as u64;
+        let mut add = |queue: &sendq_t| {
+            queue.inspect(|queue, _| stats.add(queue));
+            true
+        };
+        let count = pool.queues().each(&mut add);
+        stats.queues = count as u64;
         // SAFETY: the caller's memory of that size.
         unsafe { fill(out, out_size, &stats) }
     };
     guard(ask, || ())
-}
-
-/// Finds the queues that hold most memory: blocks of the pool, borrowed memory, and shared buffers. A shared
-/// buffer is divided by the number of references to it, and each queue counts its share. Fills out with at
-/// most n queues, the heaviest first, and returns how many. Queues that hold nothing are left out. A host
-/// that is over its budget can thus drop the few queues that cause it. Costs one step for each borrowed or
-/// shared piece that is queued in the pool, so do not call it for every append.
-///
-/// In a thread-safe pool, queues that are not thread-safe are left out, because only their own threads may
-/// look at them. The host has to make sure that no other thread frees a queue that this has returned.
-/// -EINVAL: pool is NULL, or out is NULL and n is not 0. -ENOMEM: out of memory.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sendq_pool_heaviest(
-    pool: *const sendq_pool_t,
-    out: *mut *mut sendq_t,
-    n: usize,
-) -> c_int {
-    let mut count = 0;
-    let find = || {
-        // SAFETY: NULL or alive.
-        let pool = unsafe { pool.as_ref() }.ok_or(Errno::INVALID)?;
-        if out.is_null() && n > 0 {
-            return Err(Errno::INVALID);
-        }
-        let held = |queue: &sendq_t| {
-            queue.inspect(|queue, _| queue.memory_usage(sendq_buf_t::holders).held())
-        };
-        let heaviest = pool.queues().heaviest(held).ok_or(Errno::NO_MEMORY)?;
-        for (i, (_, queue)) in heaviest.into_iter().take(n.min(c_int::MAX as usize)).enumerate() {
-            // SAFETY: the caller's array has room for n, and i is below that.
-            unsafe { out.add(i).write(queue.cast_mut()) };
-            count += 1;
-        }
-        Ok(Hints::NONE)
-    };
-    match guard(find, || ()) {
-        0 => count,
-        error => error,
-    }
 }

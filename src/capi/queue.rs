@@ -132,12 +132,13 @@ pub unsafe extern "C" fn sendq_new(
             queue.set_reserve(config.reserve)?;
         }
         let handle = try_box(sendq_t::new(queue, pool, config.user, copy_below, threadsafe))?;
-        // SAFETY: as above.
-        unsafe { sendq_pool_t::hold(pool) };
         let handle = Box::into_raw(handle);
-        // SAFETY: alive until sendq_free takes it out; the place is not NULL, as above.
+        // SAFETY: alive until sendq_free takes it out, or until it is dropped here because that has failed; the
+        // place is not NULL, as above.
         unsafe {
-            pool.as_ref().queues().add(handle, threadsafe || !is_shared);
+            let added = pool.as_ref().queues().add(handle, threadsafe || !is_shared);
+            added.inspect_err(|_| drop(Box::from_raw(handle)))?;
+            sendq_pool_t::hold(pool);
             out.write(handle);
         }
         Ok(Hints::NONE)

@@ -76,7 +76,7 @@ pub unsafe extern "C" fn sendq_stalled_ns(q: *const sendq_t) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_state(q: *const sendq_t) -> c_int {
     // SAFETY: NULL or the caller's live queue.
-    unsafe { enter_timed(q, |queue, pool| Ok(queue.state(|| pool.now()))) }
+    unsafe { enter_timed(q, |queue, pool| Ok(queue.state(pool))) }
 }
 
 /// Returns 0, or the -errno that ended the connection. -ENOTRECOVERABLE: a bug in sendq was caught, and this
@@ -177,9 +177,7 @@ pub unsafe extern "C" fn sendq_retry_after_ns(q: *const sendq_t) -> u64 {
     // SAFETY: NULL or the caller's live queue.
     unsafe {
         update_time(q);
-        number(q, SENDQ_NEVER, |queue, pool| {
-            queue.retry_after_ns(pool.now()).unwrap_or(SENDQ_NEVER)
-        })
+        number(q, SENDQ_NEVER, |queue, pool| queue.retry_after_ns(pool).unwrap_or(SENDQ_NEVER))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::Watermarks;
 use super::min_rate::MinRate;
-use super::token_bucket::TokenBucket;
 use crate::block::Block;
+use crate::token_bucket::TokenBucket;
 
 /// Allocated when the first of its fields is set. It stays until the queue is freed.
 #[derive(Default)]

@@ -4,6 +4,7 @@ use super::class::{CLASSES, Class, Classes};
 use super::{Admission, Limits, NO_LIMIT};
 use crate::block::Block;
 use crate::block::chain::Stack;
+use crate::token_bucket::TokenBucket;
 use std::cell::Cell;
 
 /// The most cached blocks of other than the usual size: large reservations are rare.
@@ -34,6 +35,8 @@ pub(super) struct State {
     pub(super) ceiling: Cell<usize>,
     /// The highest sum with what is forced beyond the budget.
     pub(super) beyond: Cell<usize>,
+    /// The rate of all queues together.
+    pub(super) bucket: Cell<Option<TokenBucket>>,
 }
 
 pub(super) fn add(count: &Cell<usize>, bytes: usize) {
@@ -56,6 +59,7 @@ impl State {
             pinned: Cell::new(0),
             ceiling: Cell::new(0),
             beyond: Cell::new(0),
+            bucket: Cell::new(None),
         }
     }
 

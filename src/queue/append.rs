@@ -293,7 +293,7 @@ impl Queue {
         if let (Some(messages), Some(others)) = (&mut self.messages, &from.messages) {
             messages.reserve_for(others)?;
         }
-        let usage = from.stream.memory_usage(|_| 1);
+        let usage = from.stream.memory_usage();
         let (allocated, borrowed) = (usage.allocated as usize, usage.borrowed as usize);
         self.within_reserve(allocated.saturating_add(borrowed), |admission| {
             pool.adopt(from_pool, allocated, borrowed, admission)

@@ -64,7 +64,8 @@ impl Queue {
         self.admit_flush()?;
         self.check_deadline(pool)?;
         self.flags.set(FLUSHING, true);
-        Ok(self.policy.budget(self.available(), self.sent(), || pool.now()))
+        let budget = self.policy.budget(self.available(), self.sent(), || pool.now());
+        Ok(if pool.has_rate() { budget.min(pool.rate_allowance()) } else { budget })
     }
 
     /// A flush is in progress.
@@ -93,12 +94,16 @@ impl Queue {
         if len > 0 && (self.waiting() > 0 || self.policy.needs_time()) {
             self.policy.on_sent(len, self.counters.sent, pool.now());
         }
+        if pool.has_rate() {
+            pool.spend_rate(len);
+        }
     }
 
     /// Updates the policy after a flush that left bytes.
     #[inline(never)]
     pub(super) fn note_rest(&mut self, pool: &Pool, flushed: Flushed) {
         let now = pool.now();
+        self.policy.on_rest();
         self.policy.start_stall_clock(now, self.sent());
         if flushed.is_blocked {
             let is_new = self.policy.on_blocked(flushed.wants_read, now);
@@ -113,12 +118,13 @@ impl Queue {
     /// back. Returns whether it has begun. `memory`: how many bytes of it have to be within the cap.
     ///
     /// BUSY: a flush is in progress. Errors as for an append.
-    pub fn begin_write_through(&mut self, memory: u64) -> Result<bool> {
+    pub fn begin_write_through(&mut self, pool: &Pool, memory: u64) -> Result<bool> {
         if self.flags.any(FLUSHING) {
             return Err(Errno::BUSY);
         }
         self.admit(memory)?;
-        let is_free = self.waiting() == 0 && !self.stream.has_gates() && !self.policy.has_rate();
+        let is_paced = self.policy.has_rate() || pool.has_rate();
+        let is_free = self.waiting() == 0 && !self.stream.has_gates() && !is_paced;
         self.flags.set(FLUSHING, is_free);
         Ok(is_free)
     }

@@ -32,6 +32,7 @@ impl Queue {
 
     /// Bytes may have become available where only `before` were. WAKE: none was.
     pub(super) fn on_revealed(&mut self, pool: &Pool, before: u64) -> Hints {
+        self.policy.on_uncork();
         if before > 0 {
             return Hints::NONE;
         }

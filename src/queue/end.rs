@@ -1,7 +1,7 @@
 //! The end of a queue: close, discard, fail.
 
 use super::memory::BurstSize;
-use super::{CLOSED, CORKED, FLUSHING, Queue, REPORT, REPORTED, RESERVED, Report};
+use super::{CLOSED, CORKED, FLUSHING, Queue, REPORT, RESERVED, Report};
 use crate::counters::Counters;
 use crate::errno::{Errno, Result};
 use crate::policy::Hints;
@@ -49,11 +49,11 @@ impl Queue {
     /// The connection failed with `errno`: everything is discarded, and the error stays.
     #[cold]
     pub fn fail(&mut self, pool: &Pool, errno: Errno) {
+        if self.failure == 0 {
+            self.flags.set(REPORT, true);
+        }
         self.failure = errno.number();
         self.flags.set(CLOSED, true);
-        if !self.flags.any(REPORTED) {
-            self.flags.set(REPORT | REPORTED, true);
-        }
         self.drop_all(pool, errno);
     }
 
@@ -75,7 +75,7 @@ impl Queue {
             return Err(Errno::BUSY);
         }
         self.clear(pool);
-        self.flags.set(CLOSED | CORKED | REPORTED, false);
+        self.flags.set(CLOSED | CORKED, false);
         self.stream.remove_gates();
         self.failure = 0;
         self.counters = Counters::default();

@@ -26,7 +26,7 @@ impl Queue {
             Ok(block)
         })?;
         self.held += spare;
-        let usage = self.stream.memory_usage(|_| 1);
+        let usage = self.stream.memory_usage();
         let slots = self.slots + u32::from(divided) - usage.slots;
         let file_bytes = self.policy.file_bytes() - usage.waiting[Kind::File as usize];
         self.slots = usage.slots;

@@ -51,6 +51,12 @@ static void null_handles(void) {
     CHECK_IS(sendq_queued_memory(NULL), 0);
     CHECK_IS(sendq_memory(NULL), 0);
     CHECK_IS(sendq_retry_after_ns(NULL), SENDQ_NEVER);
+    CHECK(sendq_pool_next(NULL) == NULL);
+    CHECK_IS(sendq_schedule(NULL), -EINVAL);
+    CHECK_IS(sendq_pool_retry_after_ns(NULL), SENDQ_NEVER);
+    CHECK_IS(sendq_pool_set_rate(NULL, 1, 1), -EINVAL);
+    CHECK_IS(sendq_pool_bytes(NULL), 0);
+    CHECK_IS(sendq_pool_stalled(NULL, 0, &q, 1), -EINVAL);
     CHECK_IS(sendq_set_watermarks(NULL, 0, 0, 0), -EINVAL);
     CHECK_IS(sendq_queued_bytes(NULL), 0);
     CHECK_IS(sendq_sent_bytes(NULL), 0);

@@ -193,7 +193,7 @@ static void within_callbacks(uint32_t flags) {
     sendq_pool_free(asked);
 }
 
-/* A payload that many queues share counts little for each, until they are few. */
+/* A payload that many queues share counts whole for each. */
 static void broadcast(void) {
     enum { EACH = 40000 };
     sendq_pool_t* pool = new_simulated((sendq_pool_config_t){0});
@@ -206,6 +206,8 @@ static void broadcast(void) {
         CHECK_IS(sendq_append_buf(queues[i], buf, 0, EACH), SENDQ_WAKE);
     }
     sendq_buf_unref(buf);
+    /* In the pool it counts once. */
+    CHECK_IS(sendq_pool_bytes(pool), pool_figures(pool).used + EACH);
     CHECK_IS(sendq_append_ref(queues[3], bytes, EACH / 2, NULL, NULL), 0);
     CHECK_IS(sendq_pool_heaviest(pool, out, QUEUES), QUEUES);
     CHECK(out[0] == queues[3]);

@@ -23,7 +23,8 @@ void* __libc_realloc(void* old, size_t size);
 void* __libc_memalign(size_t alignment, size_t size);
 void __libc_free(void* memory);
 
-enum { BLOCK_HEADER = 8, RARE = 500, IDLE = 280 };
+/* An idle queue takes 256 bytes, and 16 of the table of its pool, which grows by 256 places. */
+enum { BLOCK_HEADER = 8, RARE = 500, IDLE = 256, PLACE = 16, PLACES = 256 };
 
 static uint64_t live_bytes;  /* what the allocator takes for all that is allocated */
 static uint64_t allocations; /* in total */
@@ -533,6 +534,38 @@ static void queue_with_a_low_mark_fails(void) {
     CHECK_IS(nth, 3); /* two allocations, and then none that fails */
 }
 
+/* A queue for which the pool's table has no place and gets none is not made. */
+static void table_fails(uint32_t flags) {
+    uint64_t live_before = live_bytes;
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.flags = flags});
+    sendq_config_t config = {.size = sizeof config, .flags = flags};
+    sendq_t* queues[2 * PLACES + 1];
+    int failures = 0;
+    for (int i = 0; i < 2 * PLACES + 1; i++) {
+        int result = -ENOMEM;
+        for (uint64_t nth = 1; result < 0; nth++) {
+            uint64_t live = live_bytes;
+            fail_at = allocations + nth;
+            result = sendq_new(pool, &config, &queues[i]);
+            fail_at = 0;
+            CHECK(result == 0 || (result == -ENOMEM && queues[i] == NULL));
+            CHECK(result == 0 || live_bytes - live <= 96); /* a longer list of tables may stay */
+            failures += result < 0;
+        }
+        CHECK_IS(sendq_append(queues[i], bytes, 1), SENDQ_WAKE);
+    }
+    CHECK(failures >= 2 * PLACES + 1 + 3); /* each queue, and each of three tables */
+    for (int i = 0; i < 2 * PLACES + 1; i++) {
+        CHECK(sendq_pool_next(pool) == queues[i]);
+    }
+    CHECK(sendq_pool_next(pool) == NULL);
+    for (int i = 0; i < 2 * PLACES + 1; i++) {
+        sendq_free(queues[i]);
+    }
+    sendq_pool_free(pool);
+    CHECK_IS(live_bytes, live_before);
+}
+
 static void heaviest_fails(void) {
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
     sendq_t* out[2] = {(sendq_t*)bytes, (sendq_t*)bytes};
@@ -583,6 +616,8 @@ static void others_fail(void) {
     }
     queue_with_a_low_mark_fails();
     heaviest_fails();
+    table_fails(0);
+    table_fails(SENDQ_THREADSAFE);
     counts_fail();
 }
 
@@ -638,10 +673,13 @@ static sendq_pool_stats_t figures(const sendq_pool_t* pool) {
     return stats;
 }
 
-/* At most 256 bytes for an empty queue, and no block. */
+/* At most so much for an empty queue, and no block. */
 static void idle(void) {
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){.keep_bytes = 1});
     uint64_t before = live_bytes;
+    sendq_free(new_queue(pool, NULL));
+    CHECK(live_bytes - before <= PLACES * PLACE + 96); /* the table stays */
+    before = live_bytes;
     sendq_t* q = new_queue(pool, NULL);
     CHECK(live_bytes - before <= IDLE);
     CHECK(sendq_append(q, bytes, sizeof bytes) >= 0);
@@ -695,11 +733,13 @@ static void steady_state(void) {
     sendq_pool_free(pool);
 }
 
-/* After a burst the pool keeps a part of keep_bytes, and no queue has more than 256. */
+/* After a burst the pool keeps a part of keep_bytes, and no queue has more than 256 and
+ * its place in the table. */
 static void burst(void) {
     enum { QUEUES = 1000, EACH = 256 << 10, KEEP = 512 << 10 };
     static sendq_t* queues[QUEUES];
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){.keep_bytes = KEEP});
+    sendq_free(new_queue(pool, NULL)); /* the beginning of the table stays */
     uint64_t before = live_bytes;
     for (int i = 0; i < QUEUES; i++) {
         queues[i] = new_queue(pool, NULL);
@@ -711,7 +751,7 @@ static void burst(void) {
     }
     CHECK_IS(figures(pool).used, 0);
     CHECK_IS(figures(pool).free, KEEP / 32);
-    CHECK(live_bytes - before <= QUEUES * IDLE);
+    CHECK(live_bytes - before <= QUEUES * (IDLE + PLACE) + PLACES * PLACE);
     for (int i = 0; i < QUEUES; i++) {
         sendq_free(queues[i]);
     }

@@ -19,6 +19,8 @@ unsafe extern "C-unwind" fn simulated_now(arg: *mut c_void) -> u64 {
     clock.now.get()
 }
 
+unsafe extern "C-unwind" fn wake(_: *mut c_void) {}
+
 struct Pool(*mut sendq_pool_t);
 
 /// The queues hold it, until they are freed.
@@ -43,6 +45,8 @@ pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
         alloc: None,
         dealloc: None,
         alloc_arg: null_mut(),
+        wake: setting.tracks.then_some(wake),
+        wake_arg: null_mut(),
     };
     let (low, high, max) = setting.marks();
     let config = sendq_config_t {
@@ -106,6 +110,12 @@ impl PoolDriver for Pool {
         // SAFETY: a live pool, and places of this function.
         let count = unsafe { sendq_pool_heaviest(self.0, heaviest.as_mut_ptr(), 3) };
         Some(heaviest[..count as usize].iter().map(|q| q.cast_const().cast()).collect())
+    }
+
+    fn next(&self) -> Option<Option<*const c_void>> {
+        // SAFETY: a live pool.
+        let next = unsafe { sendq_pool_next(self.0) };
+        Some((!next.is_null()).then_some(next.cast_const().cast()))
     }
 }
 
@@ -200,6 +210,9 @@ impl Driver for Queue {
     }
     fn set_min_rate(&self, rate: u64, window: u64) -> c_int {
         unsafe { sendq_set_min_rate(self.q, rate, window) }
+    }
+    fn schedule(&self) -> Option<c_int> {
+        Some(unsafe { sendq_schedule(self.q) })
     }
     fn free(&self) {
         unsafe { sendq_free(self.q) };

@@ -114,6 +114,10 @@ impl PoolDriver for Rc<Memory> {
         assert!(self.handles.borrow().len() <= self.alive.get());
         None
     }
+
+    fn next(&self) -> Option<Option<*const c_void>> {
+        None
+    }
 }
 
 impl Drop for Memory {
@@ -396,6 +400,9 @@ impl Driver for Core {
                 .map(|()| Hints::NONE)
         })
     }
+    fn schedule(&self) -> Option<c_int> {
+        None
+    }
     fn free(&self) {
         if !self.inspect_lifetime() {
             return;
@@ -436,13 +443,13 @@ impl Driver for Core {
         self.inspect(|queue, _| queue.failure().map_or(0, Errno::negated))
     }
     fn state(&self) -> c_int {
-        self.enter_timed(|call| call.with_locked(|queue, pool| Ok(queue.state(|| pool.now()))))
+        self.enter_timed(|call| call.with_locked(|queue, pool| Ok(queue.state(pool))))
     }
     fn stalled_ns(&self) -> u64 {
         self.inspect_timed(|queue, pool| queue.stalled_ns(pool.now()))
     }
     fn retry_after_ns(&self) -> u64 {
-        self.inspect_timed(|queue, pool| queue.retry_after_ns(pool.now()).unwrap_or(u64::MAX))
+        self.inspect_timed(|queue, pool| queue.retry_after_ns(pool).unwrap_or(u64::MAX))
     }
     fn stats(&self) -> Stats {
         self.inspect_timed(|queue, pool| Stats::of(queue, pool.now()))

@@ -48,6 +48,8 @@ pub trait Driver {
     fn set_watermarks(&self, low: u64, high: u64, max: u64) -> c_int;
     fn set_rate(&self, rate: u64, burst: u64) -> c_int;
     fn set_min_rate(&self, rate: u64, window: u64) -> c_int;
+    /// None: it cannot.
+    fn schedule(&self) -> Option<c_int>;
     fn free(&self);
 
     fn peek(&self, room: &mut [IoVec]) -> usize;
@@ -67,6 +69,8 @@ pub trait PoolDriver {
     fn stats(&self) -> PoolStats;
     /// The addresses of the heaviest queues, if it can tell.
     fn heaviest(&self) -> Option<Vec<*const c_void>>;
+    /// The address of the next queue that is ready, if there is one, and if it can tell.
+    fn next(&self) -> Option<Option<*const c_void>>;
 }
 
 /// What a run is made of: two pools, and a queue of each, or two of the first. The shared payload is charged to

@@ -75,6 +75,9 @@ pub enum Op {
     SetWatermarks(u64, u64, u64),
     SetRate(u64, u64),
     SetMinRate(u64, u64),
+    Schedule,
+    /// So many calls of sendq_pool_next, of which nothing is flushed.
+    Next(usize),
     /// Time passes, or the clock jumps back.
     Pass(i64),
 }
@@ -135,6 +138,8 @@ pub struct Setting {
     pub threadsafe: bool,
     /// Time is the run's. Otherwise nothing is done or checked that depends on it.
     pub simulated: bool,
+    /// Which queues are ready is tracked from the beginning, and not from the first time somebody asks.
+    pub tracks: bool,
     /// Watermarks and lengths are so many times as large: for records that are full.
     pub scale: usize,
     /// Parts of the shared payload below this are copied.
@@ -296,6 +301,8 @@ pub fn op() -> impl Strategy<Value = Op> {
         1 => time().prop_map(Op::CloseWithin),
         3 => (rate(), burst()).prop_map(|(rate, burst)| Op::SetRate(rate, burst)),
         2 => (rate(), time()).prop_map(|(rate, window)| Op::SetMinRate(rate, window)),
+        2 => Just(Op::Schedule),
+        12 => (1..4_usize).prop_map(Op::Next),
     ]
 }
 
@@ -305,13 +312,13 @@ pub fn setting() -> impl Strategy<Value = Setting> {
         prop_oneof![Just(1_u64), Just(2048), Just(100_000)],
         prop::option::weighted(0.4, 0..12_000_u64),
     );
-    let kind = (prop::bool::weighted(0.3), prop::bool::weighted(0.8), 0..4_u8);
+    let kind = (prop::bool::weighted(0.3), prop::bool::weighted(0.8), 0..4_u8, prop::bool::ANY);
     let scale = prop_oneof![6 => Just(1_usize), 1 => Just(20)];
     let below = prop_oneof![Just(1_usize), Just(120)];
     let reserve = prop_oneof![3 => Just(1_u64), 2 => Just(0), 2 => Just(1500), 1 => Just(20_000)];
     (memory, kind, scale, below, reserve).prop_map(|(memory, kind, scale, share_below, reserve)| {
         let (chunk_bytes, keep_bytes, budget) = memory;
-        let (one_pool, simulated, driver) = kind;
+        let (one_pool, simulated, driver, tracks) = kind;
         let (core, threadsafe) = (driver < 2, driver == 2);
         let budget = budget.map(|more| more * scale as u64);
         Setting {
@@ -322,6 +329,7 @@ pub fn setting() -> impl Strategy<Value = Setting> {
             core,
             threadsafe,
             simulated,
+            tracks,
             scale,
             share_below,
             reserve,

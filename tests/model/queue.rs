@@ -4,6 +4,7 @@ use super::pace::{Bucket, Floor};
 use libc::c_int;
 use sendq::block::SLOT;
 use sendq::capi::*;
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 /// A byte of the stream; MISSING where a file is shorter than promised.
@@ -79,6 +80,35 @@ pub struct Counts {
     pub blocked: u64,
 }
 
+thread_local! {
+    /// How often a queue became ready.
+    static READY: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Whether sendq_pool_next has to return a queue.
+#[derive(Clone, Copy, Default)]
+pub struct Readiness {
+    /// Which became ready earlier.
+    pub since: Option<u64>,
+    /// In this turn; otherwise in the next one.
+    pub is_now: bool,
+}
+
+impl Readiness {
+    pub fn begin(&mut self) {
+        if self.since.is_none() {
+            READY.set(READY.get() + 1);
+            (self.since, self.is_now) = (Some(READY.get()), false);
+        }
+    }
+
+    fn on_append(&mut self, is_blocked: bool) {
+        if !is_blocked {
+            self.begin();
+        }
+    }
+}
+
 /// What one queue should be.
 #[derive(Default)]
 pub struct Model {
@@ -110,6 +140,7 @@ pub struct Model {
     pub rate: Option<Bucket>,
     pub floor: Option<Floor>,
     deadline: Option<u64>,
+    pub ready: Readiness,
 }
 
 impl Model {
@@ -131,16 +162,6 @@ impl Model {
     pub fn pinned(&self, kinds: &[Kind]) -> u64 {
         let pinned = self.parts.iter().filter(|part| kinds.contains(&part.kind));
         pinned.map(|part| part.size as u64).sum()
-    }
-
-    pub fn shared_parts(&self) -> u64 {
-        self.parts.iter().filter(|part| part.kind == Kind::Shared).count() as u64
-    }
-
-    /// What is pinned of a payload with so many holders, divided among them.
-    pub fn part_of_shared(&self, holders: u64) -> u64 {
-        let parts = self.parts.iter().filter(|part| part.kind == Kind::Shared);
-        parts.map(|part| part.size as u64 / holders).sum()
     }
 
     /// There is nothing that memory would be needed for.
@@ -190,6 +211,8 @@ impl Model {
     /// Bytes came where so many could leave. HIGH and WAKE.
     fn came(&mut self, before: usize) -> c_int {
         self.counts.peak = self.counts.peak.max(self.waiting() as u64);
+        self.ready.on_append(self.blocked.is_some());
+        self.settle();
         let wake = before == 0 && self.corked.is_none();
         if wake {
             self.progress = None;
@@ -257,6 +280,7 @@ impl Model {
             len -= step;
             self.pass(reason);
         }
+        self.settle();
         if !leaves {
             return 0;
         }
@@ -285,6 +309,8 @@ impl Model {
             self.progress = Some(self.now);
             self.unblock();
             self.rate.iter_mut().for_each(|rate| rate.spend(len as u64, self.now));
+            // The rate may have held it back since the turn began.
+            self.ready.is_now &= self.rate.is_none();
             self.floor.iter_mut().for_each(|floor| floor.leave(len as u64, self.now));
         }
     }
@@ -351,6 +377,8 @@ impl Model {
             Ok(held) => {
                 self.parts.extend(held);
                 self.pass_marks();
+                self.ready.on_append(self.blocked.is_some());
+                self.settle();
                 let wakes = idle && self.waiting() > 0;
                 if wakes {
                     self.progress = None;
@@ -385,6 +413,7 @@ impl Model {
         self.parts.append(&mut from.parts);
         (from.high, from.offered) = (false, None);
         from.unblock();
+        from.settle();
         self.came(before)
     }
 
@@ -421,6 +450,32 @@ impl Model {
         self.counts.flushes += u64::from(calls > 0);
         self.counts.calls += calls;
         self.counts.shorts += shorts;
+    }
+
+    /// Nothing that is not available is ready.
+    pub fn settle(&mut self) {
+        if self.available().next().is_none() {
+            self.ready.since = None;
+        }
+    }
+
+    /// Makes it ready on request.
+    pub fn schedule(&mut self) -> c_int {
+        if self.failed == 0 {
+            self.ready.begin();
+            self.settle();
+        }
+        self.failed
+    }
+
+    /// A flush has left bytes, or a comparison.
+    pub fn rest(&mut self) {
+        if self.available().next().is_some() {
+            match self.blocked {
+                Some(_) => self.ready.since = None,
+                None => self.ready.begin(),
+            }
+        }
     }
 
     /// The sink is full, and bytes remain.

@@ -157,6 +157,12 @@ pub struct Run {
     expected: Vec<Released>,
     lent: [*mut u8; 2],
     next: u32,
+    /// Of each pool: a turn of sendq_pool_next is on.
+    turns: [bool; 2],
+    /// Of each pool: which queues are ready is tracked.
+    tracks: [bool; 2],
+    /// A queue had a rate once.
+    had_rate: bool,
 }
 
 impl Run {
@@ -178,6 +184,9 @@ impl Run {
             expected: Vec::new(),
             lent: [std::ptr::null_mut(); 2],
             next: 0,
+            turns: [false; 2],
+            tracks: [setting.tracks; 2],
+            had_rate: false,
         };
         run.set_clock(1_000_000_000_000);
         run
@@ -441,6 +450,8 @@ impl Run {
             Op::SetRate(rate, burst) => {
                 let now = self.models[q].now;
                 let before = self.models[q].rate;
+                self.had_rate |= *rate > 0;
+                self.models[q].ready.is_now &= before.is_none();
                 self.models[q].rate = Bucket::new(*rate, *burst, now)
                     .map(|bucket| before.map_or(bucket, |before| bucket.filled_from(before, now)));
                 (driver.set_rate(*rate, *burst), 0)
@@ -453,12 +464,67 @@ impl Run {
                 }
                 (got, if valid { 0 } else { -libc::EINVAL })
             }
+            Op::Schedule => {
+                let got = driver.schedule()?;
+                (got, self.models[q].schedule())
+            }
+            Op::Next(count) => {
+                (0..*count).for_each(|_| self.next_ready(self.setting.pool_of(q)));
+                return None;
+            }
             Op::Pass(by) => {
                 self.set_clock(self.clock.now.get().saturating_add_signed(*by));
                 return None;
             }
         };
         Some(result)
+    }
+
+    /// sendq_pool_next. What a rate holds back comes later, so that the order is not known then.
+    fn next_ready(&mut self, pool: usize) {
+        let queues: Vec<usize> =
+            (0..2).filter(|q| self.setting.pool_of(*q) == pool && !self.models[*q].freed).collect();
+        let waits = [0, 1].map(|q| {
+            let is_alive = !self.models[q].freed;
+            if is_alive { self.hosts[q].driver.retry_after_ns() } else { SENDQ_NEVER }
+        });
+        let Some(next) = self.pools[pool].next() else { return };
+        if !std::mem::replace(&mut self.tracks[pool], true) {
+            for q in &queues {
+                let model = &mut self.models[*q];
+                model.ready.since = None;
+                if model.blocked.is_none() {
+                    model.ready.begin();
+                    model.settle();
+                }
+            }
+        }
+        let held = [0, 1].map(|q| {
+            let model = &self.models[q];
+            model.rate.is_some() && model.blocked.is_none() && waits[q] > 0
+        });
+        if !std::mem::replace(&mut self.turns[pool], true) {
+            queues.iter().for_each(|q| self.models[*q].ready.is_now = !held[*q]);
+        }
+        let due = queues.iter().copied().filter(|q| {
+            let ready = self.models[*q].ready;
+            ready.since.is_some() && ready.is_now && !held[*q]
+        });
+        let Some(next) = next else {
+            assert_eq!(due.count(), 0, "a queue was forgotten");
+            self.turns[pool] = false;
+            return;
+        };
+        let place = |q: &&usize| self.hosts[**q].driver.address() == next;
+        let next = *queues.iter().find(place).expect("a queue of this pool");
+        let model = &self.models[next];
+        assert!(model.available().next().is_some(), "nothing is available");
+        assert!(!held[next], "its rate holds it back");
+        if !self.had_rate {
+            let first = due.min_by_key(|q| self.models[*q].ready.since);
+            assert_eq!(first, Some(next), "another one is next, or none");
+        }
+        self.models[next].ready.since = None;
     }
 
     fn append(&mut self, q: usize, got: c_int, bytes: &[u8]) -> c_int {
@@ -685,10 +751,7 @@ impl Run {
             assert_eq!(stats.blocked_ns, model.blocked_ns());
             assert_eq!(driver.stalled_ns(), model.stalled_ns());
         }
-        // The run has a hold of the shared payload, too.
-        let holders = 1 + self.models.iter().map(Model::shared_parts).sum::<u64>();
-        let pinned = model.pinned(&[Kind::Borrowed]) + model.part_of_shared(holders);
-        (stats.allocated, stats.allocated + pinned)
+        (stats.allocated, stats.allocated + stats.pinned)
     }
 
     /// The figures of a pool with these queues, of which each has allocated and holds so much.

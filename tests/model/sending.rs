@@ -92,6 +92,7 @@ impl Model {
                 None => self.unblock(),
             }
         }
+        self.rest();
     }
 
     /// A flush of at most `max_bytes` (0: any number) that made these calls.
@@ -392,12 +393,20 @@ impl Model {
         let mut waiting = self.available();
         for (i, byte) in bytes.iter().enumerate() {
             match waiting.next() {
-                Some(MISSING) => return (-libc::ENODATA, None),
                 Some(next) if next == Byte::from(*byte) => (),
-                _ => return (-libc::EILSEQ, Some(self.counts.sent + i as u64)),
+                next => {
+                    drop(waiting);
+                    self.rest();
+                    if next == Some(MISSING) {
+                        return (-libc::ENODATA, None);
+                    }
+                    return (-libc::EILSEQ, Some(self.counts.sent + i as u64));
+                }
             }
         }
         drop(waiting);
-        (self.send(bytes.len()), None)
+        let hints = self.send(bytes.len());
+        self.rest();
+        (hints, None)
     }
 }

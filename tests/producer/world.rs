@@ -117,6 +117,8 @@ impl World {
             alloc: None,
             dealloc: None,
             alloc_arg: null_mut(),
+            wake: None,
+            wake_arg: std::ptr::null_mut(),
         };
         let (low, high, max) = setting.marks;
         let config = sendq_config_t {

@@ -21,11 +21,20 @@ impl TokenBucket {
         TokenBucket { per_second, burst, tokens: burst, filled: now }
     }
 
-    /// Changes the rate. The tokens stay, up to the new burst.
-    pub fn change(&mut self, per_second: u64, burst: u64, now: u64) {
-        let tokens = self.allows(now);
-        *self = TokenBucket::new(per_second, burst, now);
-        self.tokens = self.tokens.min(tokens);
+    /// What takes the place of `bucket` for another rate; None if `per_second` is 0. The tokens stay, up to
+    /// the new burst.
+    pub fn replace(
+        bucket: Option<TokenBucket>,
+        per_second: u64,
+        burst: u64,
+        now: u64,
+    ) -> Option<TokenBucket> {
+        if per_second == 0 {
+            return None;
+        }
+        let full = TokenBucket::new(per_second, burst, now);
+        let tokens = bucket.map_or(full.tokens, |mut bucket| bucket.allows(now));
+        Some(TokenBucket { tokens: full.tokens.min(tokens), ..full })
     }
 
     /// How many bytes may leave now.
