@@ -364,4 +364,8 @@ static inline int sendq_ssl_set_fd(SSL* ssl, sendq_fd_t fd) {
 }
 #endif
 
+#if defined(SENDQ_LIBEVENT_H)
+#include <sendq/libevent.h> /* its part with TLS */
+#endif
+
 #endif
