@@ -17,11 +17,11 @@
  *
  * Reading. The host reads from the SSL as before, but not on another thread while this one flushes.
  * While a write is refused, OpenSSL accepts one KeyUpdate of a TLS 1.3 peer; a second one ends the
- * connection. A renegotiation by a TLS 1.2 peer ends it, too, unless SSL_OP_NO_RENEGOTIATION
- * refuses all renegotiations. If the host has to keep such connections, it must not call SSL_read
- * while a write is refused. After SENDQ_WANT_READ, flush again when the socket is readable, and
- * also after each SSL_read: the SSL_read may have consumed what the flush waits for, and then the
- * socket does not become readable again.
+ * connection. A renegotiation by a TLS 1.2 peer ends it, too; with SSL_OP_NO_RENEGOTIATION, which
+ * refuses them all, only if the socket is full again when the refusal is sent. If the host has to
+ * keep such connections, it must not call SSL_read while a write is refused. After SENDQ_WANT_READ,
+ * flush again when the socket is readable, and also after each SSL_read: the SSL_read may have
+ * consumed what the flush waits for, and then the socket does not become readable again.
  *
  * Retries. After SENDQ_BLOCKED or SENDQ_WANT_READ, OpenSSL may have encrypted and partly sent bytes
  * that are still queued here, and it requires the same bytes again (SSL_write(3), "bad write
