@@ -18,6 +18,7 @@
  *         evbuffer_add_printf                      sendq_bev_printf
  *         evbuffer_add_reference                   sendq_bev_write_reference
  *         evbuffer_get_length                      sendq_bev_get_length
+ *         several of these, as one message         sendq_bev_send
  *         anything else                            sendq_bev_wake(b, a call of sendq.h)
  *     bufferevent_setwatermark, of EV_WRITE        sendq_bev_setwatermark
  *     bufferevent_enable, bufferevent_disable      sendq_bev_enable, sendq_bev_disable
@@ -291,7 +292,7 @@ static inline void sendq_bev_begin_close_(sendq_bev_t* b) {
 }
 
 /* b may be freed when this returns. */
-static inline int sendq_bev_send_(sendq_bev_t* b) {
+static inline int sendq_bev_flush_(sendq_bev_t* b) {
     sendq_bev_begin_close_(b);
     if (b->q == NULL || !b->enabled || b->ended) {
         return 0;
@@ -370,13 +371,21 @@ static inline void sendq_bev_report_(sendq_bev_t* b) {
     }
 }
 
+/* A callback is due that must not be called here. */
+static inline void sendq_bev_schedule_report_(const sendq_bev_t* b) {
+    if (b->q != NULL &&
+        (sendq_bev_error_(b) != 0 || sendq_bev_has_progressed_(b) || sendq_bev_has_drained_(b))) {
+        sendq_bev_activate_(b);
+    }
+}
+
 static inline void sendq_bev_on_turn_(evutil_socket_t fd, short what, void* arg) {
     (void)fd;
     (void)what;
     sendq_bev_t* b = (sendq_bev_t*)arg;
     sendq_bev_enter_(b);
     if (!b->ended) {
-        sendq_bev_send_(b);
+        sendq_bev_flush_(b);
         if (b->q != NULL) {
             if (b->late && b->error == 0) {
                 b->error = ETIMEDOUT;
@@ -912,11 +921,58 @@ static inline int sendq_bev_flush(sendq_bev_t* b) {
         return -EINVAL;
     }
     sendq_bev_enter_(b);
-    int result = sendq_bev_send_(b);
-    if (b->q != NULL &&
-        (sendq_bev_error_(b) != 0 || sendq_bev_has_progressed_(b) || sendq_bev_has_drained_(b))) {
-        sendq_bev_activate_(b);
+    int result = sendq_bev_flush_(b);
+    sendq_bev_schedule_report_(b);
+    sendq_bev_leave_(b);
+    return result;
+}
+
+/* Appends and then flushes, for what sendq_send cannot send from where it is. */
+static inline int sendq_bev_append_and_flush_(sendq_bev_t* b, const sendq_part_t* parts, int count,
+                                              sendq_release_fn release, void* arg) {
+    int taken = sendq_append_message(b->q, parts, count, release, arg);
+    if (SENDQ_FAILED(taken) || b->q == NULL) {
+        return SENDQ_FAILED(taken) ? taken : 0;
     }
+    int hints = sendq_bev_flush_(b);
+    if (b->q == NULL) {
+        return 0;
+    }
+    if (SENDQ_FAILED(hints)) {
+        hints = sendq_error(b->q) != 0 ? SENDQ_CLOSED : SENDQ_MORE;
+    }
+    return hints | (sendq_state(b->q) & SENDQ_HIGH);
+}
+
+/**
+ * Sends a message now, and in order: sendq_send, or, with TLS or another writer,
+ * sendq_append_message and a flush. What the socket refuses is sent as soon as it is writable, and
+ * what is not sent at once because writing is disabled, when that is enabled. For one response at a
+ * time; if the same turn of the loop writes more to b, sendq_bev_wake(b, sendq_append_message(...))
+ * needs fewer system calls. writecb and eventcb are called later, from the loop.
+ *
+ * Hints as for sendq_send; the host need act on none but SENDQ_HIGH: pause the producer until
+ * writecb. Errors as for sendq_send: the caller still owns its memory. release may free b.
+ */
+static inline int sendq_bev_send(sendq_bev_t* b, const sendq_part_t* parts, int count,
+                                 sendq_release_fn release, void* arg) {
+    if (b == NULL || b->q == NULL) {
+        return -EINVAL;
+    }
+    sendq_bev_enter_(b);
+    int result;
+    if (b->write != NULL || !b->enabled || b->ended || sendq_bev_is_connecting_(b)) {
+        result = sendq_bev_append_and_flush_(b, parts, count, release, arg);
+    } else {
+        uint64_t sent = sendq_sent_bytes(b->q);
+        result = sendq_send(b->q, b->fd, parts, count, release, arg, b->max_single_write);
+        /* After a refused message what was armed before still holds. */
+        if (b->q != NULL && !SENDQ_FAILED(result) && sendq_error(b->q) == 0) {
+            b->refused = (result & SENDQ_BLOCKED) != 0;
+            sendq_bev_arm_(b, result, sendq_sent_bytes(b->q) != sent);
+        }
+    }
+    sendq_bev_schedule_report_(b);
     sendq_bev_leave_(b);
     return result;
 }

@@ -173,6 +173,28 @@ static inline int sendq_ssl_flush(sendq_t* q, SSL* ssl, size_t max_bytes) {
     return hints;
 }
 
+/**
+ * Sends a message: sendq_append_message and sendq_ssl_flush in one. A release callback that runs
+ * inside must free neither q nor ssl.
+ *
+ * Hints as for sendq_ssl_flush; SENDQ_HIGH: what is queued is at or over the high watermark;
+ * SENDQ_CLOSED: the message was taken, and then the connection failed (sendq_error).
+ * Errors as for sendq_append_message: the caller still owns its memory, and nothing was sent.
+ * -EINVAL also if ssl is NULL.
+ */
+static inline int sendq_ssl_send(sendq_t* q, SSL* ssl, const sendq_part_t* parts, int count,
+                                 sendq_release_fn release, void* arg, size_t max_bytes) {
+    int taken = ssl != NULL ? sendq_append_message(q, parts, count, release, arg) : -EINVAL;
+    if (SENDQ_FAILED(taken)) {
+        return taken;
+    }
+    int hints = sendq_ssl_flush(q, ssl, max_bytes);
+    if (SENDQ_FAILED(hints)) {
+        hints = sendq_error(q) != 0 ? SENDQ_CLOSED : SENDQ_MORE;
+    }
+    return hints | (sendq_state(q) & SENDQ_HIGH);
+}
+
 /* Sends the close_notify. Returns 0, or the result of a sendq_write_fn. */
 static inline int64_t sendq_ssl_notify_(SSL* ssl) {
     ERR_clear_error();

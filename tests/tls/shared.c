@@ -491,6 +491,7 @@ static void at_random(kind k, uint64_t seed) {
             case 0:
                 if (sendq_bev_get_length(it.b) < 200000) {
                     write_stream(random_up_to(&seed, 60000));
+                    send_message(1 + random_up_to(&seed, 40000));
                 }
                 break;
             case 1:

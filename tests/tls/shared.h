@@ -106,6 +106,15 @@ static void write_stream(size_t len) {
     it.written += len;
 }
 
+static void send_message(size_t len) {
+    static unsigned char bytes[65536];
+    CHECK(len <= sizeof bytes);
+    stream_fill(bytes, it.written, len);
+    const sendq_part_t part = sendq_part_copy(bytes, len);
+    CHECK(sendq_bev_send(it.b, &part, 1, NULL, NULL) >= 0);
+    it.written += len;
+}
+
 static void peer_writes(size_t len) {
     unsigned char bytes[SMALL];
     CHECK(len <= sizeof bytes);
