@@ -96,12 +96,11 @@ typedef void (*sendq_bev_data_cb)(sendq_bev_t* b, void* arg);
 /** As bufferevent_event_cb: see sendq_bev_setcb. */
 typedef void (*sendq_bev_event_cb)(sendq_bev_t* b, short what, void* arg);
 
-/** The fields are private. Both events are in the same allocation, behind this struct, because
- * only libevent knows their size. */
+/** The fields are private. */
 struct sendq_bev_t {
     sendq_t* q;              /* NULL: freed; the outermost call frees the rest */
-    struct event* turn;      /* flushes: active for this turn of the loop, or added as a timer */
-    struct event* socket;    /* added for the events in `armed`; activates `turn` */
+    struct event turn;       /* flushes: active for this turn of the loop, or added as a timer */
+    struct event socket;     /* added for the events in `armed`; activates `turn` */
     struct bufferevent* bev; /* whose output half this is; NULL: of no bufferevent */
     sendq_bev_data_cb writecb;
     sendq_bev_event_cb eventcb;
@@ -143,16 +142,16 @@ static inline void sendq_bev_enter_(sendq_bev_t* b) {
 
 static inline void sendq_bev_leave_(sendq_bev_t* b) {
     if (--b->calls == 0 && b->q == NULL) {
-        event_debug_unassign(b->turn);
-        event_debug_unassign(b->socket);
+        event_debug_unassign(&b->turn);
+        event_debug_unassign(&b->socket);
         free(b);
     }
 }
 
-/* May be called from any thread. The event is activated as EV_WRITE, because event_add removes
- * an activation as EV_TIMEOUT. */
+/* May be called from any thread: the event is libevent's, and under its lock. It is activated as
+ * EV_WRITE, because event_add removes an activation as EV_TIMEOUT. */
 static inline void sendq_bev_activate_(const sendq_bev_t* b) {
-    event_active(b->turn, EV_WRITE, 0);
+    event_active((struct event*)(uintptr_t)&b->turn, EV_WRITE, 0);
 }
 
 static inline void sendq_bev_on_socket_(evutil_socket_t fd, short what, void* arg) {
@@ -183,7 +182,7 @@ static inline int sendq_bev_wait_for_(sendq_bev_t* b, short what) {
         return 0;
     }
     if (b->armed != 0) {
-        event_del(b->socket);
+        event_del(&b->socket);
     }
     b->armed = what;
     b->late = false;
@@ -191,11 +190,11 @@ static inline int sendq_bev_wait_for_(sendq_bev_t* b, short what) {
         return 0;
     }
     struct timeval timeout = sendq_bev_timeval_(b->timeout_ms);
-    int priority = event_get_priority(b->socket);
-    event_assign(b->socket, event_get_base(b->turn), (evutil_socket_t)b->fd,
+    int priority = event_get_priority(&b->socket);
+    event_assign(&b->socket, event_get_base(&b->turn), (evutil_socket_t)b->fd,
                  (short)(what | EV_PERSIST), sendq_bev_on_socket_, b);
-    event_priority_set(b->socket, priority);
-    return event_add(b->socket, b->timeout_ms != 0 ? &timeout : NULL);
+    event_priority_set(&b->socket, priority);
+    return event_add(&b->socket, b->timeout_ms != 0 ? &timeout : NULL);
 }
 
 /* A timer of 0 fires in the next turn, after the sockets. */
@@ -204,13 +203,13 @@ static inline int sendq_bev_wait_ms_(sendq_bev_t* b, uint64_t ms) {
         ms = SENDQ_BEV_LONGEST_WAIT_MS_;
     }
     struct timeval wait = sendq_bev_timeval_(ms);
-    return event_add(b->turn, &wait);
+    return event_add(&b->turn, &wait);
 }
 
 /* Does not deactivate `turn`, which another thread may have activated. */
 static inline void sendq_bev_disarm_(sendq_bev_t* b) {
     sendq_bev_wait_for_(b, 0);
-    event_remove_timer(b->turn);
+    event_remove_timer(&b->turn);
 }
 
 /* Arms what the result `flushed` of a flush requires. */
@@ -249,7 +248,7 @@ static inline void sendq_bev_arm_(sendq_bev_t* b, int flushed, bool progressed) 
         }
         failed |= sendq_bev_wait_ms_(b, wait_ms);
     } else {
-        event_remove_timer(b->turn);
+        event_remove_timer(&b->turn);
     }
     if (failed != 0) {
         b->error = ENOMEM;
@@ -396,8 +395,8 @@ static inline void sendq_bev_on_turn_(evutil_socket_t fd, short what, void* arg)
     /* What a callback or another thread has written meanwhile would be flushed in this turn of
      * the loop, and so on, as long as the peer is fast enough. Other connections would get no
      * turn. */
-    if (b->q != NULL && event_pending(b->turn, EV_WRITE, NULL) != 0) {
-        event_del(b->turn);
+    if (b->q != NULL && event_pending(&b->turn, EV_WRITE, NULL) != 0) {
+        event_del(&b->turn);
         if (sendq_bev_wait_ms_(b, 0) != 0) {
             sendq_bev_activate_(b);
         }
@@ -415,17 +414,13 @@ static inline int sendq_bev_make_(struct event_base* base, sendq_fd_t fd, int op
         (options & ~BEV_OPT_CLOSE_ON_FREE) != 0) {
         return -EINVAL;
     }
-    size_t event_size = event_get_struct_event_size();
-    sendq_bev_t* b = (sendq_bev_t*)calloc(1, sizeof *b + 2 * event_size);
+    sendq_bev_t* b = (sendq_bev_t*)calloc(1, sizeof *b);
     if (b == NULL) {
         return -ENOMEM;
     }
     b->q = q;
-    void* events = b + 1;
-    b->turn = (struct event*)events;
-    b->socket = (struct event*)(void*)((char*)events + event_size);
-    event_assign(b->turn, base, -1, 0, sendq_bev_on_turn_, b);
-    event_assign(b->socket, base, (evutil_socket_t)fd, EV_WRITE, sendq_bev_on_socket_, b);
+    event_assign(&b->turn, base, -1, 0, sendq_bev_on_turn_, b);
+    event_assign(&b->socket, base, (evutil_socket_t)fd, EV_WRITE, sendq_bev_on_socket_, b);
     b->max_single_write = SENDQ_BEV_MAX_SINGLE_WRITE;
     b->fd = fd;
     b->owns_fd = (options & BEV_OPT_CLOSE_ON_FREE) != 0;
@@ -518,8 +513,8 @@ static inline int sendq_bev_attach_output_(struct bufferevent* bev, sendq_t* q,
     b->low = low;
     b->timeout_ms = sendq_bev_ms_(&bev->timeout_write);
     /* Not before the bufferevent: see sendq_bev_on_socket_. */
-    event_priority_set(b->turn, bufferevent_get_priority(bev));
-    event_priority_set(b->socket, bufferevent_get_priority(bev));
+    event_priority_set(&b->turn, bufferevent_get_priority(bev));
+    event_priority_set(&b->socket, bufferevent_get_priority(bev));
     sendq_bev_start_(b);
     return 0;
 }
@@ -596,8 +591,8 @@ static inline void sendq_bev_free(sendq_bev_t* b) {
     if (b->owns_q) {
         sendq_free(q);
     }
-    event_del(b->turn); /* after what a release may have called */
-    event_del(b->socket);
+    event_del(&b->turn); /* after what a release may have called */
+    event_del(&b->socket);
     if (b->owns_fd) {
         evutil_closesocket((evutil_socket_t)b->fd);
     }
@@ -784,7 +779,7 @@ static inline int sendq_bev_set_timeout(sendq_bev_t* b, const struct timeval* ti
     uint32_t ms = sendq_bev_ms_(timeout);
     if (b->armed != 0) {
         struct timeval wait = sendq_bev_timeval_(ms);
-        if ((ms != 0 ? event_add(b->socket, &wait) : event_remove_timer(b->socket)) != 0) {
+        if ((ms != 0 ? event_add(&b->socket, &wait) : event_remove_timer(&b->socket)) != 0) {
             return -ENOMEM;
         }
     }
@@ -805,8 +800,8 @@ static inline int sendq_bev_set_max_single_write(sendq_bev_t* b, size_t size) {
 /** Sets the priority of its callbacks in the loop: event_priority_set(3). -EINVAL: b is NULL, the
  * priority does not exist, or a flush is due in this turn. */
 static inline int sendq_bev_priority_set(sendq_bev_t* b, int priority) {
-    if (b == NULL || event_priority_set(b->turn, priority) != 0 ||
-        event_priority_set(b->socket, priority) != 0) {
+    if (b == NULL || event_priority_set(&b->turn, priority) != 0 ||
+        event_priority_set(&b->socket, priority) != 0) {
         return -EINVAL;
     }
     return 0;
@@ -825,11 +820,12 @@ static inline int sendq_bev_base_set(struct event_base* base, sendq_bev_t* b) {
         return -EINVAL;
     }
     const short any = EV_READ | EV_WRITE | EV_TIMEOUT;
-    if (b->calls > 0 || event_pending(b->turn, any, NULL) || event_pending(b->socket, any, NULL)) {
+    if (b->calls > 0 || event_pending(&b->turn, any, NULL) ||
+        event_pending(&b->socket, any, NULL)) {
         return -EBUSY;
     }
-    event_base_set(base, b->turn);
-    event_base_set(base, b->socket);
+    event_base_set(base, &b->turn);
+    event_base_set(base, &b->socket);
     return 0;
 }
 
