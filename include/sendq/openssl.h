@@ -17,11 +17,11 @@
  *
  * Reading. The host reads from the SSL as before, but not on another thread while this one flushes.
  * While a write is refused, OpenSSL accepts one KeyUpdate of a TLS 1.3 peer; a second one ends the
- * connection. A renegotiation by a TLS 1.2 peer ends it, too, unless SSL_OP_NO_RENEGOTIATION
- * refuses all renegotiations. If the host has to keep such connections, it must not call SSL_read
- * while a write is refused. After SENDQ_WANT_READ, flush again when the socket is readable, and
- * also after each SSL_read: the SSL_read may have consumed what the flush waits for, and then the
- * socket does not become readable again.
+ * connection. A renegotiation by a TLS 1.2 peer ends it, too; with SSL_OP_NO_RENEGOTIATION, which
+ * refuses them all, only if the socket is full again when the refusal is sent. If the host has to
+ * keep such connections, it must not call SSL_read while a write is refused. After SENDQ_WANT_READ,
+ * flush again when the socket is readable, and also after each SSL_read: the SSL_read may have
+ * consumed what the flush waits for, and then the socket does not become readable again.
  *
  * Retries. After SENDQ_BLOCKED or SENDQ_WANT_READ, OpenSSL may have encrypted and partly sent bytes
  * that are still queued here, and it requires the same bytes again (SSL_write(3), "bad write
@@ -171,6 +171,28 @@ static inline int sendq_ssl_flush(sendq_t* q, SSL* ssl, size_t max_bytes) {
     }
     SSL_free(ssl);
     return hints;
+}
+
+/**
+ * Sends a message: sendq_append_message and sendq_ssl_flush in one. A release callback that runs
+ * inside must free neither q nor ssl.
+ *
+ * Hints as for sendq_ssl_flush; SENDQ_HIGH: what is queued is at or over the high watermark;
+ * SENDQ_CLOSED: the message was taken, and then the connection failed (sendq_error).
+ * Errors as for sendq_append_message: the caller still owns its memory, and nothing was sent.
+ * -EINVAL also if ssl is NULL.
+ */
+static inline int sendq_ssl_send(sendq_t* q, SSL* ssl, const sendq_part_t* parts, int count,
+                                 sendq_release_fn release, void* arg, size_t max_bytes) {
+    int taken = ssl != NULL ? sendq_append_message(q, parts, count, release, arg) : -EINVAL;
+    if (SENDQ_FAILED(taken)) {
+        return taken;
+    }
+    int hints = sendq_ssl_flush(q, ssl, max_bytes);
+    if (SENDQ_FAILED(hints)) {
+        hints = sendq_error(q) != 0 ? SENDQ_CLOSED : SENDQ_MORE;
+    }
+    return hints | (sendq_state(q) & SENDQ_HIGH);
 }
 
 /* Sends the close_notify. Returns 0, or the result of a sendq_write_fn. */
@@ -362,6 +384,10 @@ static inline int sendq_ssl_set_fd(SSL* ssl, sendq_fd_t fd) {
 
 #ifdef __cplusplus
 }
+#endif
+
+#if defined(SENDQ_LIBEVENT_H)
+#include <sendq/libevent.h> /* its part with TLS */
 #endif
 
 #endif

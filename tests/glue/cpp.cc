@@ -83,6 +83,9 @@ void run(event_base* base) {
         CHECK(event_base_loop(base, EVLOOP_ONCE) == 0);
     }
     CHECK(connection.sent() == 1);
+    CHECK(sendq_bev_trigger(connection.output(), EV_WRITE, 0) == 0);
+    CHECK(connection.sent() == 2);
+    CHECK(sendq_bev_base_set(base, connection.output()) == 0);
     CHECK(sendq_bev_close(connection.output(), 0) == 0);
     CHECK(event_base_dispatch(base) == 1);
     CHECK(connection.is_over());
@@ -93,11 +96,30 @@ void run(event_base* base) {
     close(fds[1]);
 }
 
+void attach(event_base* base) {
+    int fds[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+    bufferevent* stream = bufferevent_socket_new(base, fds[0], BEV_OPT_CLOSE_ON_FREE);
+    sendq_t* queue = nullptr;
+    CHECK(sendq_new(nullptr, nullptr, &queue) == 0);
+    sendq_bev_t* b = nullptr;
+    CHECK(sendq_bev_attach_bufferevent(stream, queue, &b) == 0);
+    CHECK(sendq_bev_write(b, "x", 1) == 0);
+    CHECK(event_base_loop(base, EVLOOP_NONBLOCK) >= 0);
+    char byte = 0;
+    CHECK(recv(fds[1], &byte, 1, 0) == 1);
+    sendq_bev_free(b);
+    sendq_free(queue);
+    bufferevent_free(stream);
+    close(fds[1]);
+}
+
 }  // namespace
 
 int main() {
     const std::unique_ptr<event_base, Free> base(event_base_new());
     CHECK(base != nullptr);
     run(base.get());
+    attach(base.get());
     return 0;
 }

@@ -23,6 +23,7 @@ enum { HIGH = 1 << 20, LOW = HIGH / 4, BLOB = 1 << 20 };
 
 typedef struct {
     struct bufferevent* bev;
+    sendq_t* q;
     sendq_bev_t* out;
 } client;
 
@@ -31,6 +32,7 @@ static unsigned borrowed; /* times that a client's output has the blob */
 
 static void drop(client* c) {
     sendq_bev_free(c->out);
+    sendq_free(c->q);
     bufferevent_free(c->bev);
     free(c);
 }
@@ -87,22 +89,17 @@ static void on_readable(struct bufferevent* bev, void* arg) {
     serve(arg);
 }
 
-static void on_sent(sendq_bev_t* out, void* arg) {
-    (void)out;
+static void on_sent(struct bufferevent* bev, void* arg) {
+    (void)bev;
     client* c = arg;
     bufferevent_enable(c->bev, EV_READ);
     serve(c);
 }
 
-static void on_sent_or_failed(sendq_bev_t* out, short what, void* arg) {
-    (void)out, (void)what;
-    drop(arg);
-}
-
 static void on_end(struct bufferevent* bev, short what, void* arg) {
     (void)bev;
     client* c = arg;
-    if (what & BEV_EVENT_ERROR) {
+    if (what & (BEV_EVENT_ERROR | BEV_EVENT_WRITING)) {
         drop(c);
     } else {
         leave(c);
@@ -121,12 +118,12 @@ static void on_accept(struct evconnlistener* listener, evutil_socket_t fd, struc
     if (c->bev == NULL) {
         abort();
     }
-    if (sendq_bev_new(base, fd, 0, NULL, NULL, &c->out) != 0) {
+    bufferevent_setwatermark(c->bev, EV_WRITE, LOW, 0);
+    bufferevent_setcb(c->bev, on_readable, on_sent, on_end, c);
+    if (sendq_new(NULL, NULL, &c->q) < 0 ||
+        sendq_bev_attach_bufferevent(c->bev, c->q, &c->out) < 0) {
         abort();
     }
-    sendq_bev_setwatermark(c->out, LOW, HIGH, 0);
-    sendq_bev_setcb(c->out, on_sent, on_sent_or_failed, c);
-    bufferevent_setcb(c->bev, on_readable, NULL, on_end, c);
     bufferevent_enable(c->bev, EV_READ);
 }
 

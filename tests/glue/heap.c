@@ -93,6 +93,45 @@ static void long_printf_out_of_memory(void) {
     connection_close(&it);
 }
 
+/* The loop finds that out: there is no deadline then, but an end. */
+static void deadline_out_of_memory(void) {
+    static connection it;
+    connection_open(&it);
+    connection_fill(&it);
+    CHECK_IS(sendq_bev_close(it.b, SECOND), 0);
+    fail_at = allocations + 1;
+    turn();
+    fail_at = 0;
+    CHECK_IS(it.ended, true);
+    CHECK_IS(it.what, BEV_EVENT_ERROR | BEV_EVENT_WRITING);
+    CHECK_IS(it.error, ENOMEM);
+    connection_close(&it);
+}
+
+/* Attached wholly or not at all. */
+static void attach_out_of_memory(void) {
+    ends e = ends_unix();
+    sendq_t* q = new_queue(NULL, NULL);
+    struct bufferevent* bev = bufferevent_socket_new(base, e.queue, BEV_OPT_CLOSE_ON_FREE);
+    CHECK(bev != NULL);
+    sendq_bev_t* b = NULL;
+    int result = -ENOMEM;
+    for (unsigned failures = 0; result != 0; failures++) {
+        CHECK(failures < 20);
+        fail_at = allocations + failures + 1;
+        result = sendq_bev_attach_bufferevent(bev, q, &b);
+        fail_at = 0;
+        CHECK(result == 0 || (result == -ENOMEM && b == NULL));
+        CHECK(result == 0 || bufferevent_write(bev, NULL, 0) == 0); /* not shut */
+        turn();
+    }
+    sendq_bev_free(b);
+    sendq_free(q);
+    bufferevent_free(bev);
+    turn();
+    close(e.peer);
+}
+
 static void idle_connections(void) {
     static sendq_bev_t* glues[CONNECTIONS];
     static struct bufferevent* bufferevents[CONNECTIONS];
@@ -128,6 +167,8 @@ int main(void) {
     CHECK(base != NULL);
     new_out_of_memory();
     long_printf_out_of_memory();
+    deadline_out_of_memory();
+    attach_out_of_memory();
     idle_connections();
     event_base_free(base);
     return 0;

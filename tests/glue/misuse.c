@@ -36,6 +36,8 @@ static void null_handles(void) {
     CHECK_IS(sendq_bev_disable(NULL, EV_WRITE), -EINVAL);
     CHECK_IS(sendq_bev_flush(NULL), -EINVAL);
     CHECK_IS(sendq_bev_close(NULL, 0), -EINVAL);
+    CHECK_IS(sendq_bev_trigger(NULL, EV_WRITE, 0), -EINVAL);
+    CHECK_IS(sendq_bev_base_set(base, NULL), -EINVAL);
     evbuffer_free(buffer);
 }
 

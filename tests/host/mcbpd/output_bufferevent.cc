@@ -11,17 +11,16 @@
 // turn has no limit but the socket's.
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
-#include <event2/bufferevent_ssl.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
 #include <memory>
-#include <new>
 #include <utility>
 
 #include "accounts.h"
+#include "bufferevent_stream.h"
 #include "fifo.h"
 
 namespace mcbpd {
@@ -31,24 +30,12 @@ namespace {
 constexpr size_t kCopyBelow = 4096;
 // What a drained connection keeps at most.
 constexpr size_t kKeptItems = 4096;
-// Neither locks nor deferred callbacks: one thread has it all. The descriptor and the SSL are the
-// transport's.
-constexpr int kNoOptions = 0;
 constexpr ev_ssize_t kTlsChainBytes = 4096;
 constexpr size_t kRecordBytes = SSL3_RT_MAX_PLAIN_LENGTH;
 
 // libevent writes without MSG_NOSIGNAL. Not ignored before it must be: no other path may raise it.
 void ignore_sigpipe() {
     [[maybe_unused]] static const auto before = std::signal(SIGPIPE, SIG_IGN);
-}
-
-bufferevent* open_stream(event_base* base, const Transport& transport) {
-    if (SSL* tls = transport.tls()) {
-        return bufferevent_openssl_socket_new(base, transport.fd(), tls, BUFFEREVENT_SSL_OPEN,
-                                              kNoOptions);
-    }
-    ignore_sigpipe();
-    return bufferevent_socket_new(base, transport.fd(), kNoOptions);
 }
 
 class BuffereventOutput final : public AccountedOutput {
@@ -74,12 +61,8 @@ class BuffereventOutput final : public AccountedOutput {
     void commit();
     bool taken(bool is_taken);
 
-    struct FreeBufferevent {
-        void operator()(bufferevent* stream) const { bufferevent_free(stream); }
-    };
-
     SSL* const tls_;
-    std::unique_ptr<bufferevent, FreeBufferevent> stream_;
+    const BuffereventPtr stream_;
     Fifo<ItemPtr> items_;  // one for each reference in the evbuffer
     int error_ = 0;
 
@@ -94,8 +77,8 @@ BuffereventOutput::BuffereventOutput(Accounts& accounts, OutputOwner& owner)
     : AccountedOutput(accounts, owner),
       tls_(owner.transport().tls()),
       stream_(open_stream(owner.base(), owner.transport())) {
-    if (!stream_) {
-        throw std::bad_alloc();
+    if (tls_ == nullptr) {
+        ignore_sigpipe();
     }
     // By default it writes 16 KiB each time that the socket is writable.
     bufferevent_set_max_single_write(stream_.get(), kFlushBudget);

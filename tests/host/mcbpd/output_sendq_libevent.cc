@@ -1,11 +1,13 @@
-// sendq in the place of a bufferevent's output: it writes by itself, at the end of the event loop's
-// turn, and waits for the socket only while that is full.
+// sendq in the place of a bufferevent's output, over TLS as well: it writes by itself, at the end
+// of the event loop's turn, and waits for the socket only while that is full. The bufferevent and
+// its callbacks stay.
 #include <sendq/libevent.h>
 
 #include <memory>
 #include <new>
 
 #include "append_item.h"
+#include "bufferevent_stream.h"
 #include "output_sendq.h"
 
 namespace mcbpd {
@@ -13,21 +15,7 @@ namespace {
 
 class SendqLibeventOutput final : public SendqOutput {
   public:
-    SendqLibeventOutput(const sendq::pool& pool, const Limits& limits, OutputOwner& owner)
-        : SendqOutput(pool, limits, owner) {
-        const Transport& transport = owner.transport();
-        sendq_bev_t* stream = nullptr;
-        if (sendq_bev_attach(owner.base(), transport.fd(), 0, queue(), &stream) < 0) {
-            throw std::bad_alloc();
-        }
-        stream_.reset(stream);
-        if (SSL* tls = transport.tls()) {
-            sendq_bev_set_writer(stream, sendq_ssl_write, tls);
-        }
-        sendq_bev_set_max_single_write(stream, kFlushBudget);
-        sendq_bev_setwatermark(stream, limits.low, limits.high, limits.cap);
-        sendq_bev_setcb(stream, on_written, on_end, this);
-    }
+    SendqLibeventOutput(const sendq::pool& pool, const Limits& limits, OutputOwner& owner);
 
     void value(ItemPtr item) override {
         will_borrow(*item.get());
@@ -42,26 +30,43 @@ class SendqLibeventOutput final : public SendqOutput {
     }
 
   private:
-    // No more than the low watermark waits.
-    static void on_written(sendq_bev_t* /*stream*/, void* self) {
-        auto* output = static_cast<SendqLibeventOutput*>(self);
-        output->resume();
-        output->owner().output_progressed();
-    }
+    static void on_written(bufferevent* stream, void* self);
+    static void on_event(bufferevent* stream, short what, void* self);
 
-    static void on_end(sendq_bev_t* /*stream*/, short /*what*/, void* self) {
-        auto* output = static_cast<SendqLibeventOutput*>(self);
-        output->fail(EVUTIL_SOCKET_ERROR());
-        output->owner().output_progressed();
-    }
+    void wake() override { sendq_bev_wake(half_.get(), SENDQ_WAKE); }
 
-    void wake() override { sendq_bev_wake(stream_.get(), SENDQ_WAKE); }
-
-    struct FreeStream {
-        void operator()(sendq_bev_t* stream) const { sendq_bev_free(stream); }
+    struct FreeHalf {
+        void operator()(sendq_bev_t* half) const { sendq_bev_free(half); }
     };
-    std::unique_ptr<sendq_bev_t, FreeStream> stream_;  // goes before the queue
+    const BuffereventPtr stream_;
+    std::unique_ptr<sendq_bev_t, FreeHalf> half_;  // goes before the bufferevent and the queue
 };
+
+SendqLibeventOutput::SendqLibeventOutput(const sendq::pool& pool, const Limits& limits,
+                                         OutputOwner& owner)
+    : SendqOutput(pool, limits, owner), stream_(open_stream(owner.base(), owner.transport())) {
+    sendq_bev_t* half = nullptr;
+    if (sendq_bev_attach_bufferevent(stream_.get(), queue(), &half) < 0) {
+        throw std::bad_alloc();
+    }
+    half_.reset(half);
+    sendq_bev_set_max_single_write(half, kFlushBudget);
+    sendq_bev_setwatermark(half, limits.low, limits.high, limits.cap);
+    bufferevent_setcb(stream_.get(), nullptr, on_written, on_event, this);
+}
+
+// No more than the low watermark waits.
+void SendqLibeventOutput::on_written(bufferevent* /*stream*/, void* self) {
+    auto* output = static_cast<SendqLibeventOutput*>(self);
+    output->resume();
+    output->owner().output_progressed();
+}
+
+void SendqLibeventOutput::on_event(bufferevent* /*stream*/, short /*what*/, void* self) {
+    auto* output = static_cast<SendqLibeventOutput*>(self);
+    output->fail(EVUTIL_SOCKET_ERROR());
+    output->owner().output_progressed();
+}
 
 }  // namespace
 
