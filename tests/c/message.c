@@ -213,6 +213,14 @@ static void sent_directly(void) {
     CHECK_IS(sendq_sent_messages(q), 1);
     CHECK_IS(sendq_sent_bytes(q), total);
     check_left(e, 0, total);
+    /* Also if all of it is so short that it would have been copied. */
+    o = (owner){0};
+    sendq_part_t shorter[] = {sendq_part_copy(bytes, 18), sendq_part_ref(bytes + 18, 100)};
+    CHECK_IS(sendq_send(q, e.queue, shorter, 2, release, &o, 0), 0);
+    check_released(&o, 118, 0);
+    check_left(e, 0, 118);
+    CHECK_IS(sendq_sent_messages(q), 2);
+    CHECK_IS(sendq_sent_bytes(q), total + 118);
     /* A budget: the rest is kept. */
     for (size_t budget = 1; budget < total; budget += 1237) {
         o = own = (owner){0};
