@@ -64,6 +64,7 @@ static int open_with_failure(unsigned at, sendq_pool_t* pool, ends e, sendq_bev_
 static void new_out_of_memory(void) {
     ends e = ends_unix();
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    sendq_free(new_queue(pool, NULL)); /* the pool keeps its table of queues */
     sendq_bev_t* b = NULL;
     unsigned failures = 0;
     unsigned before = live;
