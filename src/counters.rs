@@ -3,9 +3,10 @@
 /// Numbers that only increase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Bytes appended as borrowed memory, as parts of shared payloads and as parts of files, by
-    /// [`crate::slot::Kind`]. All others were copied.
-    pub appended: [u64; 3],
+    /// Bytes appended as borrowed memory.
+    pub borrowed: u64,
+    /// Bytes appended as parts of shared payloads.
+    pub shared: u64,
     /// Bytes sent.
     pub sent: u64,
     /// Bytes discarded.

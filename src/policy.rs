@@ -85,6 +85,9 @@ pub const HIGH_BYTES: u64 = 1024 * 1024;
 /// The default of the bytes that the pool's budget does not refuse: one block of the smallest class.
 pub const RESERVE_BYTES: u64 = FIRST_BLOCK_BYTES as u64;
 
+/// The default of [`Policy::copy_below`].
+pub const COPY_BELOW: u32 = 4096;
+
 /// The default of [`Policy::share_below`].
 pub const SHARE_BELOW: u64 = 2048;
 
@@ -127,6 +130,8 @@ pub struct Policy {
     /// subtracted.
     blocked_ns: u64,
     cold: Option<Box<Cold>>,
+    /// Borrowed pieces shorter than this are copied. Saturated at u32::MAX, which no block exceeds.
+    copy_below: u32,
     flags: Flags,
 }
 
@@ -158,8 +163,15 @@ pub struct Changes {
 impl Policy {
     /// The policy of an empty queue. NO_MEMORY.
     pub fn new(marks: Watermarks) -> Result<Policy> {
-        let mut policy =
-            Policy { high: 0, max: 0, progress: 0, blocked_ns: 0, cold: None, flags: Flags::NONE };
+        let mut policy = Policy {
+            high: 0,
+            max: 0,
+            progress: 0,
+            blocked_ns: 0,
+            cold: None,
+            copy_below: COPY_BELOW,
+            flags: Flags::NONE,
+        };
         policy.set_watermarks(marks, 0)?;
         Ok(policy)
     }
@@ -220,6 +232,18 @@ impl Policy {
             cold.file_bytes += bytes;
             (self.high, self.max) = (self.high + bytes, self.max + bytes);
         }
+    }
+
+    /// `bytes` of a file were appended, for the statistics.
+    pub fn count_file(&mut self, bytes: u64) {
+        if let Some(cold) = self.cold_mut() {
+            cold.appended_file += bytes;
+        }
+    }
+
+    /// Bytes of files appended in total. All that were neither these, nor borrowed, nor shared, were copied.
+    pub fn appended_file(&self) -> u64 {
+        self.cold().map_or(0, |cold| cold.appended_file)
     }
 
     /// `bytes` of files were consumed.
@@ -393,6 +417,7 @@ impl Policy {
     pub fn reset(&mut self) {
         if let Some(cold) = self.cold_mut() {
             (cold.bucket, cold.min_rate, cold.deadline) = (None, None, None);
+            cold.appended_file = 0;
             if let Some(marks) = cold.configured.take() {
                 cold.low = Some(marks.low);
                 (self.high, self.max) = (marks.high, marks.max);
@@ -466,6 +491,16 @@ impl Policy {
             cold.bucket.is_some() || cold.min_rate.is_some() || cold.deadline.is_some()
         });
         self.flags.set(PACED, is_paced);
+    }
+
+    /// Borrowed pieces shorter than this are copied.
+    pub fn copy_below(&self) -> u32 {
+        self.copy_below
+    }
+
+    /// Sets [`Policy::copy_below`].
+    pub fn set_copy_below(&mut self, bytes: u32) {
+        self.copy_below = bytes;
     }
 
     /// Parts of shared payloads shorter than this are copied.

@@ -317,6 +317,11 @@ impl Queue {
         self.policy.change_watermarks(marks, self.waiting())
     }
 
+    /// Copies borrowed pieces that are shorter than `bytes`.
+    pub fn set_copy_below(&mut self, bytes: u32) {
+        self.policy.set_copy_below(bytes);
+    }
+
     /// Copies parts of shared payloads that are shorter than `bytes`. NO_MEMORY.
     pub fn set_share_below(&mut self, bytes: u64) -> Result<()> {
         self.policy.set_share_below(bytes)

@@ -7,34 +7,30 @@
 
 #![allow(unsafe_code)]
 
-use crate::flags::Flags;
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::slot::Slot;
 use std::cell::Cell;
 
-/// When a queue may be destroyed. Guarded as the queue is.
-#[derive(Default)]
-pub struct Lifetime {
-    /// How many calls that call back into the host are in progress, not counting the one that is RELEASING.
-    calls: u8,
-    /// FREED, RELEASING.
-    flags: Flags,
-}
+/// When a queue may be destroyed: FREED, RELEASING, and how many calls that call back into the host are in
+/// progress, in CALLs, not counting the one that is RELEASING. Guarded as the queue is.
+pub struct Lifetime(u8);
 
 /// The host has freed the queue: the last of these calls destroys it.
 const FREED: u8 = 1;
 /// One of these calls is releasing, and goes on until no completed slot is left.
 const RELEASING: u8 = 2;
+/// One call.
+const CALL: u8 = 4;
 
 impl Lifetime {
     /// No call is in progress.
-    pub const NEW: Lifetime = Lifetime { calls: 0, flags: Flags::NONE };
+    pub const NEW: Lifetime = Lifetime(0);
 
     /// Sets `flag`. Returns whether it was set before.
     fn set(&mut self, flag: u8) -> bool {
-        let was = self.flags.any(flag);
-        self.flags.set(flag, true);
+        let was = self.0 & flag != 0;
+        self.0 |= flag;
         was
     }
 
@@ -43,23 +39,32 @@ impl Lifetime {
         !self.set(FREED)
     }
 
+    fn is_releasing(&self) -> bool {
+        self.0 & RELEASING != 0
+    }
+
     /// A call that calls back begins. false: too many are nested to count this one, and the outer ones keep
     /// the queue alive.
     fn enter(&mut self) -> bool {
-        let calls = self.calls.checked_add(1);
-        self.calls = calls.unwrap_or(self.calls);
-        calls.is_some()
+        let more = self.0.checked_add(CALL);
+        self.0 = more.unwrap_or(self.0);
+        more.is_some()
     }
 
     /// Such a call ends, which was `counted` or not. true: the queue has to be destroyed.
     fn leave(&mut self, counted: bool) -> bool {
-        self.calls -= u8::from(counted);
+        self.0 -= if counted { CALL } else { 0 };
         counted && self.is_over()
+    }
+
+    /// No completed slot is left.
+    fn end_release(&mut self) {
+        self.0 &= !RELEASING;
     }
 
     /// The queue was freed, and no call is in progress.
     fn is_over(&self) -> bool {
-        self.calls == 0 && self.flags.of(FREED | RELEASING) == FREED
+        self.0 == FREED
     }
 }
 
@@ -151,7 +156,7 @@ impl Visit {
             return Step::Release(slot);
         }
         if self.leads {
-            lifetime.flags.set(RELEASING, false);
+            lifetime.end_release();
         }
         let is_last = lifetime.leave(self.is_counted) || self.leads && lifetime.is_over();
         if is_last { Step::Destroy } else { Step::Over }
@@ -183,7 +188,7 @@ pub fn is_releasing<Q: Shared>(q: &Q) -> bool {
     if q.is_threadsafe() {
         return is_in_release();
     }
-    q.with_lifetime(|lifetime, _, _| lifetime.flags.any(RELEASING))
+    q.with_lifetime(|lifetime, _, _| lifetime.is_releasing())
 }
 
 #[inline(never)]

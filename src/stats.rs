@@ -104,7 +104,7 @@ impl Stats {
         let (counters, policy) = (queue.counters(), queue.policy());
         let MemoryUsage { allocated, borrowed: pinned, shared: pinned_shared, .. } =
             queue.memory_usage();
-        let [borrowed, shared, file] = counters.appended;
+        let (borrowed, shared, file) = (counters.borrowed, counters.shared, policy.appended_file());
         let appended = counters.sent + counters.discarded + queue.waiting();
         Stats {
             copied: appended - borrowed - shared - file,

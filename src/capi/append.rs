@@ -93,7 +93,10 @@ pub unsafe extern "C" fn sendq_append_ref(
     // release.
     unsafe {
         // In a release callback no owner is released at once, so that the stack does not grow.
-        let is_copied = |q: &sendq_t| len < q.copy_below() && !release::is_releasing(q);
+        let is_copied = |q: &sendq_t| {
+            let copy_below = q.inspect(|queue, _| queue.policy().copy_below());
+            len < copy_below as usize && !release::is_releasing(q)
+        };
         if q.as_ref().is_some_and(is_copied) {
             return append_copied(q, data, len, owner);
         }

@@ -27,8 +27,6 @@ pub struct sendq_t {
     user: *mut c_void,
     /// Its place in the pool's registry.
     place: Cell<u32>,
-    /// Saturated at u32::MAX, which no block exceeds.
-    copy_below: u32,
     /// THREADSAFE, CLOCK.
     kind: u8,
     /// In which list of the registry it is.
@@ -38,10 +36,10 @@ pub struct sendq_t {
     lifetime: UnsafeCell<Lifetime>,
 }
 
-/// An idle connection costs no more than 256 bytes of heap, eight of which are malloc's, and 16 bytes of the
-/// registry's table.
+/// An idle connection costs no more than 256 bytes of heap: this, eight bytes of malloc's, and 16 of the registry's
+/// table.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<sendq_t>() <= 248);
+const _: () = assert!(size_of::<sendq_t>() <= 232);
 
 /// Any thread may use it: it is locked during access.
 const THREADSAFE: u8 = 1;
@@ -54,7 +52,6 @@ impl sendq_t {
         queue: Queue,
         pool: NonNull<sendq_pool_t>,
         user: *mut c_void,
-        copy_below: u32,
         threadsafe: bool,
     ) -> sendq_t {
         // SAFETY: alive, as the caller of sendq_new says.
@@ -65,7 +62,6 @@ impl sendq_t {
             pool,
             user,
             place: Cell::new(NOWHERE),
-            copy_below,
             kind,
             listed: AtomicU8::new(0),
             lock: RawMutex::INIT,
@@ -81,11 +77,6 @@ impl sendq_t {
     /// The host's own pointer.
     pub(super) fn user(&self) -> *mut c_void {
         self.user
-    }
-
-    /// Borrowed pieces shorter than this are copied.
-    pub(super) fn copy_below(&self) -> usize {
-        self.copy_below as usize
     }
 
     /// Whether calls on its pool may look at it.

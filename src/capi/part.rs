@@ -207,10 +207,10 @@ impl<'a> Parts<'a> {
         };
         let defers = release::is_releasing(q);
         // In a release callback no owner is released at once, so that all of its memory is borrowed.
-        let copy_below = if defers { 1 } else { q.copy_below() as u64 };
-        let has_shared = parts.iter().any(|part| part.kind == SENDQ_PART_BUF);
-        let share_below =
-            if has_shared { q.inspect(|queue, _| queue.policy().share_below()) } else { 1 };
+        let (copy_below, share_below) = q.inspect(|queue, _| {
+            (u64::from(queue.policy().copy_below()), queue.policy().share_below())
+        });
+        let copy_below = if defers { 1 } else { copy_below };
         Ok(Parts { parts, owner, copy_below, share_below, defers, sent: 0 })
     }
 

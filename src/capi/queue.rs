@@ -35,9 +35,6 @@ pub const SENDQ_CLOSED: c_int = 256;
 /// boundary costs 8 to 16 bytes while its message is queued.
 pub const SENDQ_MESSAGES: u32 = 8;
 
-/// Borrowed pieces shorter than this are copied, unless the configuration says otherwise.
-const COPY_BELOW: u32 = 4096;
-
 /// The configuration of a queue. Zero in any field except size means the default.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -117,11 +114,10 @@ pub unsafe extern "C" fn sendq_new(
         if config.reserved != 0 || unknown != 0 || threadsafe && !is_shared {
             return Err(Errno::INVALID);
         }
-        let copy_below = match config.copy_below {
-            0 => COPY_BELOW,
-            bytes => u32::try_from(bytes).unwrap_or(u32::MAX),
-        };
         let mut queue = Queue::new(marks)?;
+        if config.copy_below > 0 {
+            queue.set_copy_below(u32::try_from(config.copy_below).unwrap_or(u32::MAX));
+        }
         if config.flags & SENDQ_MESSAGES != 0 {
             queue.count_messages(config.max_messages)?;
         }
@@ -131,7 +127,7 @@ pub unsafe extern "C" fn sendq_new(
         if config.reserve > 0 {
             queue.set_reserve(config.reserve)?;
         }
-        let handle = try_box(sendq_t::new(queue, pool, config.user, copy_below, threadsafe))?;
+        let handle = try_box(sendq_t::new(queue, pool, config.user, threadsafe))?;
         let handle = Box::into_raw(handle);
         // SAFETY: alive until sendq_free takes it out, or until it is dropped here because that has failed; the
         // place is not NULL, as above.

@@ -14,6 +14,8 @@ pub struct Cold {
     pub configured: Option<Watermarks>,
     /// Bytes queued in files.
     pub file_bytes: u64,
+    /// Bytes of files appended in total.
+    pub appended_file: u64,
     /// The rate limit.
     pub bucket: Option<TokenBucket>,
     /// The minimum rate.

@@ -6,7 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::iovec::IoVecs;
 use crate::policy::{Hints, UNBOUNDED};
 use crate::pool::Pool;
-use crate::slot::Slot;
+use crate::slot::{Kind, Slot};
 use std::iter::once;
 
 /// How many slots that refer to no memory (files, notifications) are admitted before their own size is held
@@ -156,7 +156,11 @@ impl Queue {
         self.stream.open_room();
         // What it borrows is held since it was pinned.
         self.held += slot.memory() - slot.pinned() as u64;
-        self.counters.appended[slot.kind() as usize] += slot.len();
+        match slot.kind() {
+            Kind::Borrowed => self.counters.borrowed += slot.len(),
+            Kind::Shared => self.counters.shared += slot.len(),
+            Kind::File => self.policy.count_file(slot.len()),
+        }
     }
 
     /// Accounts for the slots of an append.
@@ -309,9 +313,10 @@ impl Queue {
             self.give(pool, copied);
         }
         self.slots += std::mem::take(&mut from.slots);
-        for (appended, waiting) in self.counters.appended.iter_mut().zip(usage.waiting) {
-            *appended += waiting;
-        }
+        let [borrowed, shared, file] = usage.waiting;
+        self.counters.borrowed += borrowed;
+        self.counters.shared += shared;
+        self.policy.count_file(file);
         from.counters.sent += len;
         from.policy.on_splice(|| from_pool.now());
         Ok(self.on_append(len))
