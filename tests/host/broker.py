@@ -82,6 +82,10 @@ class Client:
     def line(self):
         return self._input.readline()
 
+    def receive(self, size):
+        """So many bytes, or fewer at the end."""
+        return self._input.read(size)
+
     def rest(self):
         """All until the broker ends the connection."""
         return self._input.read()

@@ -234,7 +234,7 @@ static char* make_burst(void) {
         memset(one, 'x', size);
         char head[64];
         publication(head, sizeof head);
-        memcpy(one, head, strlen(head));
+        memcpy(one, head, size - options.payload - 1);
         one[size - 1] = '\n';
     }
     return burst;
@@ -262,6 +262,9 @@ static void run_load(void) {
            options.messages == 0 ? 0 : (double)ns / delivered, delivered,
            (unsigned long long)resident_bytes());
     printf("\"queued\": %zu}\n", queued(connect_to_broker(0)));
+    free(burst);
+    free(fds);
+    free(window.received);
 }
 
 /* Returns how much is queued once that does not change any more. */
@@ -283,7 +286,7 @@ static void run_fill(void) {
         subscribe("t", SMALL_BUFFER);
     }
     options.depth = 1;
-    const char* burst = make_burst();
+    char* burst = make_burst();
     const uint64_t before = resident_bytes();
     size_t waiting;
     do {
@@ -293,6 +296,7 @@ static void run_fill(void) {
     } while (waiting < options.silent * options.payload);
     printf("{\"resident_before\": %llu, \"resident\": %llu, \"queued\": %zu}\n",
            (unsigned long long)before, (unsigned long long)resident_bytes(), waiting);
+    free(burst);
 }
 
 static size_t number(const char* text) {

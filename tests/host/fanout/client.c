@@ -70,15 +70,14 @@ static char* input_room(struct client* client) {
 static void read_input(struct client* client) {
     char* room = input_room(client);
     const ssize_t len = room != NULL ? read(client->fd, room, READ_BYTES) : -1;
-    if (len > 0 && client->state == CLIENT_OPEN) {
-        run_input(client, room - client->input_len, client->input_len + (size_t)len);
-    } else if (len == 0 && client->state == CLIENT_OPEN) {
+    const bool has_failed = len < 0 && errno != EAGAIN && errno != EINTR;
+    if (has_failed || (len == 0 && client->state == CLIENT_LINGERING)) {
+        client_drop(client);
+    } else if (len == 0) {
         client->has_ended = true;
         client_finish(client);
-    } else if (len == 0) {
-        client_drop(client);
-    } else if (len < 0 && errno != EAGAIN && errno != EINTR) {
-        client_drop(client);
+    } else if (len > 0 && client->state == CLIENT_OPEN) {
+        run_input(client, room - client->input_len, client->input_len + (size_t)len);
     }
 }
 
@@ -117,7 +116,7 @@ void client_flush(struct client* client) {
     client->is_blocked = result == OUTPUT_BLOCKED;
     if (client->state == CLIENT_FINISHING && !client->is_blocked) {
         linger(client);
-    } else if (client->input_len > 0 && may_run(client)) {
+    } else if (client->input != NULL && may_run(client)) {
         /* It was above high, and no event will say that there is input. */
         run_input(client, client->input, client->input_len);
         client->broker->flush_soon = true;

@@ -1,7 +1,7 @@
 #include "commands.h"
 
 #include <errno.h>
-#include <stdarg.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,19 +24,13 @@ static void check_append(struct client* client, int result) {
     }
 }
 
-__attribute__((format(printf, 2, 3))) static void reply(struct client* client, const char* format,
-                                                        ...) {
-    char text[MAX_REPLY];
-    va_list arguments;
-    va_start(arguments, format);
-    const int len = vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    check_append(client, output_append(client->output, text, (size_t)len));
+static void reply(struct client* client, const char* text) {
+    check_append(client, output_append(client->output, text, strlen(text)));
 }
 
 /* For input whose end cannot be found. */
-static size_t refuse_all(struct client* client, const char* error, size_t len) {
-    reply(client, "-ERR %s\n", error);
+static size_t refuse_all(struct client* client, const char* text, size_t len) {
+    reply(client, text);
     client_finish(client);
     return len;
 }
@@ -86,7 +80,9 @@ static void publish(struct client* client, const char* name, const char* data, s
         payload_unref(payload);
     }
     if (client->state == CLIENT_OPEN) {
-        reply(client, "+OK %zu\n", count);
+        char text[MAX_REPLY];
+        snprintf(text, sizeof text, "+OK %zu\n", count);
+        reply(client, text);
     }
 }
 
@@ -110,14 +106,15 @@ static void report(struct client* client) {
     LIST_FOREACH(other, &broker->clients, in_clients) {
         queued += output_queued(other->output);
     }
-    reply(client, "+OK clients=%llu queued=%llu dropped_over_max=%llu dropped_stalled=%llu\n",
-          (unsigned long long)broker->client_count, (unsigned long long)queued,
-          (unsigned long long)broker->dropped_over_max,
-          (unsigned long long)broker->dropped_stalled);
+    char text[MAX_REPLY];
+    snprintf(text, sizeof text,
+             "+OK clients=%" PRIu64 " queued=%" PRIu64 " dropped_over_max=%" PRIu64
+             " dropped_stalled=%" PRIu64 "\n",
+             broker->client_count, queued, broker->dropped_over_max, broker->dropped_stalled);
+    reply(client, text);
 }
 
-/* When a command is run, less than half of max is queued. Its message and the reply fit beside it.
- */
+/* Less than half of max is queued when a command is run: its message and the reply still fit. */
 static size_t max_payload(const struct client* client) {
     const size_t half = client->broker->options.limits.max / 2 - MAX_HEADER - MAX_REPLY;
     return half < MAX_PAYLOAD ? half : MAX_PAYLOAD;
@@ -135,13 +132,13 @@ static size_t run_publish(struct client* client, char* const* words, const char*
                           size_t line_len, size_t len) {
     size_t length;
     if (!parse_length(words[1], &length) || length > max_payload(client)) {
-        return refuse_all(client, "bad length", len);
+        return refuse_all(client, "-ERR bad length\n", len);
     }
     if (len - line_len < length + 1) {
         return 0;
     }
     if (input[line_len + length] != '\n') {
-        return refuse_all(client, "no line end after the payload", len);
+        return refuse_all(client, "-ERR no line end after the payload\n", len);
     }
     publish(client, words[0], input + line_len, length);
     return line_len + length + 1;
@@ -171,7 +168,7 @@ static int split(char* line, char** words, int max) {
 size_t command_run(struct client* client, const char* input, size_t len) {
     const char* end = memchr(input, '\n', len < MAX_LINE ? len : MAX_LINE);
     if (end == NULL) {
-        return len < MAX_LINE ? 0 : refuse_all(client, "line too long", len);
+        return len < MAX_LINE ? 0 : refuse_all(client, "-ERR line too long\n", len);
     }
     const size_t line_len = (size_t)(end - input) + 1;
     char line[MAX_LINE];
