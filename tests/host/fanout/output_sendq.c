@@ -6,6 +6,9 @@
 
 #include "output.h"
 
+/* Payloads shorter than this are copied, which costs less than a reference and an iovec. */
+enum { SHARE_BELOW = 1024 };
+
 TAILQ_HEAD(output_list, output);
 
 struct outputs {
@@ -81,6 +84,7 @@ struct output* output_new(struct outputs* outputs, struct client* client) {
         .user = client,
         .high = outputs->limits.high,
         .max = outputs->limits.max,
+        .share_below = SHARE_BELOW,
     };
     if (SENDQ_FAILED(sendq_new(outputs->pool, &config, &output->queue))) {
         free(output);
@@ -130,12 +134,11 @@ int output_append(struct output* output, const char* data, size_t len) {
 
 int output_append_message(struct output* output, const char* header, size_t len,
                           struct payload* payload) {
-    int result = sendq_append(output->queue, header, len);
-    if (!SENDQ_FAILED(result)) {
-        /* If this fails, there is half a message, and the client is dropped. */
-        result = sendq_append_buf(output->queue, payload->buffer, 0, payload->len);
-    }
-    return appended(output, result);
+    const sendq_part_t parts[] = {
+        sendq_part_copy(header, len),
+        sendq_part_buf(payload->buffer, 0, payload->len),
+    };
+    return appended(output, sendq_append_message(output->queue, parts, 2, NULL, NULL));
 }
 
 int output_flush(struct output* output, int fd) {
