@@ -284,8 +284,12 @@ impl<'a> Parts<'a> {
     pub(super) fn fits(&self, room: usize) -> bool {
         let mut total = 0_u64;
         for part in self.parts {
-            let is_short = part.kind == SENDQ_PART_COPY
-                || part.kind == SENDQ_PART_REF && part.len < self.copy_below;
+            let is_short = match part.kind {
+                SENDQ_PART_COPY => true,
+                SENDQ_PART_REF => part.len < self.copy_below,
+                SENDQ_PART_BUF => part.len < self.share_below && part.address().is_ok(),
+                _ => false,
+            };
             if !is_short || part.data.is_null() {
                 return false;
             }

@@ -1,6 +1,6 @@
 //! Tells the registry of a pool, after each access to a queue, whether the queue is ready.
 
-use super::registry::{Member, Registry, UNLISTED, Want};
+use super::registry::{Member, READY, Registry, UNLISTED, Want};
 use crate::policy::Changes;
 use crate::pool::Pool;
 use crate::queue::{Deferred, Queue};
@@ -16,6 +16,10 @@ pub(super) fn track<T: Member>(
     deferred: Deferred,
 ) -> Deferred {
     let Changes { has_rest, has_appended } = queue.take_changes();
+    let is_plain = queue.available() > 0 && !queue.policy().has_rate();
+    if is_plain && !has_rest && member.listed().load(Ordering::Relaxed) == READY {
+        return deferred.without_changes();
+    }
     let is_full = queue.policy().is_blocked();
     let has_happened = has_rest || has_appended && !is_full;
     // A full sink is the host's to watch. A later append to the queue changes nothing.

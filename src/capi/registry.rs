@@ -9,7 +9,7 @@ mod table;
 mod turn;
 
 pub(super) use table::NOWHERE;
-pub(super) use turn::{Next, UNLISTED, Want};
+pub(super) use turn::{Next, READY, UNLISTED, Want};
 
 use super::lock::Guarded;
 use crate::errno::Result;

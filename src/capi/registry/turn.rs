@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 /// In none of the lists.
 pub(in crate::capi) const UNLISTED: u8 = 0;
 /// In `Later` or `Now`.
-const READY: u8 = 1;
+pub(in crate::capi) const READY: u8 = 1;
 /// In `Paced` or `Asked`.
 const PACED: u8 = 2;
 
