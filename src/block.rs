@@ -246,10 +246,10 @@ impl Block {
         unsafe { place.write(slot) };
     }
 
-    /// All of it is consumed, if its copied bytes end at `end`.
-    fn is_sent(&self, end: u32) -> bool {
+    /// All of it up to the copied byte at `end` and the slot `slots` is consumed.
+    fn is_sent(&self, end: u32, slots: u32) -> bool {
         let header = self.header();
-        header.start == end && header.sent_slots == header.slots
+        header.start == end && header.sent_slots == slots
     }
 
     /// All owners of its slots are released.
@@ -257,16 +257,17 @@ impl Block {
         self.header().released_slots == self.header().slots
     }
 
-    /// Some of its slots are not consumed.
-    fn has_slots(&self) -> bool {
-        self.header().sent_slots < self.header().slots
-    }
-
-    /// Consumes up to `len` bytes, and every notification that no byte precedes, for `reason`: 0 when they
-    /// were sent. Returns how many of `len` are left.
-    fn consume(&mut self, end: u32, len: u64, reason: c_int, consumed: &mut Consumed) -> u64 {
-        if self.has_slots() {
-            return self.consume_slots(end, len, reason, consumed);
+    /// Consumes up to `len` bytes before the copied byte at `end` and the slot `slots`, and every notification
+    /// that no byte precedes, for `reason`: 0 when they were sent. Returns how many of `len` are left.
+    fn consume(
+        &mut self,
+        (end, slots): (u32, u32),
+        len: u64,
+        reason: c_int,
+        consumed: &mut Consumed,
+    ) -> u64 {
+        if self.header().sent_slots < slots {
+            return self.consume_slots((end, slots), len, reason, consumed);
         }
         let left = self.consume_copied(end, len);
         consumed.bytes += len - left;
@@ -284,13 +285,13 @@ impl Block {
     #[inline(never)]
     fn consume_slots(
         &mut self,
-        end: u32,
+        (end, slots): (u32, u32),
         mut len: u64,
         reason: c_int,
         consumed: &mut Consumed,
     ) -> u64 {
         let (all, before) = (len, consumed.bytes);
-        while self.has_slots() {
+        while self.header().sent_slots < slots {
             // SAFETY: slots below `slots` are initialised; nobody else refers to this one.
             let slot = unsafe { &mut *self.slot(self.header().sent_slots) };
             len = self.consume_copied(slot.at, len);
@@ -312,7 +313,7 @@ impl Block {
             header.sent_slots += 1;
             consumed.slots += 1;
         }
-        if !self.has_slots() {
+        if self.header().sent_slots == slots {
             len = self.consume_copied(end, len);
         }
         consumed.bytes = before + (all - len);
@@ -330,11 +331,11 @@ impl Block {
         Some(*self.slot_ref(i))
     }
 
-    /// Passes what is not consumed to `take`, oldest first, if the copied bytes end at `end`. Returns false
-    /// as soon as `take` does. No extent is empty.
+    /// Passes what is not consumed before the copied byte at `end` and the slot `slots` to `take`, oldest first.
+    /// Returns false as soon as `take` does. No extent is empty.
     #[inline(always)]
-    fn each_extent(&self, end: u32, take: &mut impl FnMut(Extent) -> bool) -> bool {
-        let Header { mut start, sent_slots, slots, head_offset: mut offset, .. } = *self.header();
+    fn each_extent(&self, (end, slots): (u32, u32), take: &mut impl FnMut(Extent) -> bool) -> bool {
+        let Header { mut start, sent_slots, head_offset: mut offset, .. } = *self.header();
         for i in sent_slots..slots {
             let slot = self.slot_ref(i);
             // A slot without bytes does not divide the bytes around it.
@@ -390,13 +391,14 @@ impl Block {
         header.slots > 0 && self.slot_ref(0).len() == 0 && self.slot_ref(0).at == header.start
     }
 
-    /// Moves what is behind `cut` to `to`, which has space for it. `owner` is that of both parts of a divided
-    /// slot.
-    fn move_behind(&mut self, cut: &Cut, mut to: Block, owner: Owner) -> Block {
+    /// Moves what is behind `cut` to `to`, which has space for it. Of copied bytes that are to be discarded only
+    /// the number is moved. `owner` is that of both parts of a divided slot.
+    fn move_behind(&mut self, cut: &Cut, mut to: Block, owner: Owner, is_discarded: bool) -> Block {
         to.reset();
+        let moved = if is_discarded { 0 } else { cut.bytes };
         // SAFETY: copied bytes of this block, which is another than `to`.
         unsafe {
-            ptr::copy_nonoverlapping(self.at(cut.at), to.at(0), cut.bytes as usize);
+            ptr::copy_nonoverlapping(self.at(cut.at), to.at(0), moved as usize);
         }
         let slots = self.header().slots;
         for i in cut.slot..slots {
@@ -408,7 +410,7 @@ impl Block {
                 slot = rest;
             }
             slot.at -= cut.at;
-            to.push_slot(cut.bytes, slot);
+            to.push_slot(moved, slot);
         }
         self.header_mut().slots = cut.slot + u32::from(cut.inside > 0);
         to

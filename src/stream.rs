@@ -110,9 +110,24 @@ impl Stream {
         }
     }
 
-    /// Whether the last block takes slots, if they fit.
-    pub fn takes_slots(&self) -> bool {
-        self.chain.takes_slots()
+    /// How many slots the last block takes, if they fit.
+    pub fn slots_taken(&self) -> u32 {
+        self.chain.slots_taken()
+    }
+
+    /// Whether [`Stream::set_spare`] would let the last block take `slots`.
+    pub fn lacks_spare(&self, slots: u32) -> bool {
+        self.chain.lacks_spare(slots)
+    }
+
+    /// Lets slots behind the cork share a block with those before it, until [`Stream::take_spare`].
+    pub fn set_spare(&mut self, spare: Block) {
+        self.chain.set_spare(spare);
+    }
+
+    /// Takes out the spare block, once there is no cork any more.
+    pub fn take_spare(&mut self) -> Option<Block> {
+        if self.is_corked() { None } else { self.chain.take_spare() }
     }
 
     /// Whether a hole holds a block.
@@ -278,7 +293,9 @@ impl Stream {
         };
         let spare = if cut.space() > 0 { Some(take(cut.space())?) } else { None };
         let (waiting, divided) = (self.waiting(), joint.is_some());
-        let rest = self.chain.split(cut, len, spare, joint.map_or(Owner::NONE, Joint::into_owner));
+        let owner = joint.map_or(Owner::NONE, Joint::into_owner);
+        let rest = self.chain.split(cut, spare, owner, false);
+        self.chain.remove_gates_behind(len);
         Ok((self.cut_off(rest, waiting, len), divided))
     }
 

@@ -5,7 +5,7 @@
 //!   Stack   top -> block -> block                    what a pool caches, or an append has taken in advance
 //! ```
 
-use super::gate::{Gate, Gates, Hole, Position};
+use super::gate::{DIVIDED_SLOTS, Gate, Gates, Hole, Position};
 use super::{Block, Consumed, Cursor, Header, Link, MemoryUsage, SLOT, block_at, block_at_mut};
 use crate::errno::{Errno, Result};
 use crate::iovec::{Extent, IoVec};
@@ -98,17 +98,42 @@ impl Chain {
         self.tail().map_or(0, Block::capacity) - self.space() as usize
     }
 
-    /// Whether a slot would be on the same side of every gate as all slots of the last block: a gate does not
-    /// divide the slots of a block.
-    pub fn takes_slots(&self) -> bool {
+    /// How many slots the last block takes. A gate divides the slots of a block only if there is a spare block
+    /// for those behind it.
+    pub fn slots_taken(&self) -> u32 {
         // Gates are in order, so that only the last one can be in the last block.
-        let last = self.gates.as_ref().and_then(|gates| gates.list.last());
-        last.is_none_or(|gate| gate.position.block != self.cursor.block)
+        let Some(gates) = &self.gates else { return u32::MAX };
+        let last = gates.list.last().filter(|gate| gate.position.block == self.cursor.block);
+        let (Some(gate), Some(tail)) = (last, self.tail()) else { return u32::MAX };
+        if gates.spare.is_none() {
+            0
+        } else {
+            DIVIDED_SLOTS - (tail.header().slots - gate.position.slots).min(DIVIDED_SLOTS)
+        }
+    }
+
+    /// Whether [`Chain::set_spare`] would let the last block take `slots`.
+    pub fn lacks_spare(&self, slots: u32) -> bool {
+        slots <= DIVIDED_SLOTS
+            && self.slots_taken() == 0
+            && self.gates.as_ref().is_some_and(|gates| gates.spare.is_none())
+    }
+
+    /// Lets slots behind the cork share a block with those before it.
+    pub fn set_spare(&mut self, spare: Block) {
+        if let Some(gates) = &mut self.gates {
+            gates.spare = Some(spare);
+        }
+    }
+
+    /// Takes out the spare block.
+    pub fn take_spare(&mut self) -> Option<Block> {
+        self.gates.as_mut()?.spare.take()
     }
 
     /// Whether a slot fits into the last block.
     pub fn has_space_for_slot(&self) -> bool {
-        self.space() >= SLOT as u32 && self.takes_slots()
+        self.space() >= SLOT as u32 && self.slots_taken() > 0
     }
 
     /// Appends `slot`. There is space for it.
@@ -230,7 +255,8 @@ impl Chain {
 
     /// The end of the last block.
     fn last(&self) -> Position {
-        Position { block: self.cursor.block, end: self.cursor.end }
+        let slots = self.tail().map_or(0, |tail| tail.header().slots);
+        Position { block: self.cursor.block, end: self.cursor.end, slots }
     }
 
     /// Whether a gate holds bytes back.
@@ -264,7 +290,8 @@ impl Chain {
         }
         let mut consumed = Consumed::default();
         if let Some(last) = self.tail_mut() {
-            last.consume(end, len, reason, &mut consumed);
+            let slots = last.header().slots;
+            last.consume((end, slots), len, reason, &mut consumed);
         }
         consumed
     }
@@ -283,9 +310,10 @@ impl Chain {
             if visible.block.is_none() {
                 return consumed;
             }
-            let end = if is_last { visible.end } else { front.header().end };
-            len = front.consume(end, len, reason, &mut consumed);
-            if is_last || !front.is_sent(end) {
+            let Header { end, slots, .. } = *front.header();
+            let (end, slots) = if is_last { (visible.end, visible.slots) } else { (end, slots) };
+            len = front.consume((end, slots), len, reason, &mut consumed);
+            if is_last || !front.is_sent(end, slots) {
                 return consumed;
             }
             self.front = front.header().next.0;
@@ -300,8 +328,9 @@ impl Chain {
         let mut next = unsafe { block_at(&self.front) }.filter(|_| visible.block.is_some());
         while let Some(block) = next {
             let is_last = visible.block == Some(block.0);
-            let end = if is_last { visible.end } else { block.header().end };
-            if !block.each_extent(end, &mut take) || is_last {
+            let Header { end, slots, .. } = *block.header();
+            let until = if is_last { (visible.end, visible.slots) } else { (end, slots) };
+            if !block.each_extent(until, &mut take) || is_last {
                 return;
             }
             next = block.header().next.get();
@@ -344,13 +373,29 @@ impl Chain {
         }
     }
 
-    /// Ends the cork, and takes out the blocks behind it. Returns how many bytes stay as well.
+    /// Ends the cork, and takes out what is behind it, to be discarded. Returns how many bytes stay as well.
     pub fn cut_at_cork(&mut self) -> Option<(Chain, u64)> {
         let gates = self.gates.as_mut()?;
         let cork = gates.cork()?;
         let Gate { position, before, .. } = gates.list[cork];
         gates.list.truncate(cork);
-        Some((self.cut(position), before))
+        let Some(block) = position.block else {
+            // Nothing precedes it.
+            let gates = self.gates.take();
+            let rest = std::mem::take(self);
+            self.gates = gates;
+            return Some((rest, before));
+        };
+        let is_last = self.cursor.block == Some(block);
+        let mut address = Some(block);
+        // SAFETY: it is a block of this chain (see Gates::on_popped), which is borrowed.
+        let last = unsafe { block_at_mut(&mut address) }.expect("it is some").header();
+        let end = if is_last { self.cursor.end } else { last.end };
+        let Position { end: at, slots: slot, .. } = position;
+        let slots = last.slots - slot;
+        let cut = Cut { block, at, slot, inside: 0, bytes: end - at, slots };
+        let spare = if slots > 0 { self.take_spare() } else { None };
+        Some((self.split(cut, spare, Owner::NONE, true), before))
     }
 
     /// Makes the space for a hole of `len` bytes behind `waiting` queued ones: all of `block` up to there. The
@@ -403,28 +448,6 @@ impl Chain {
         Ok(Some(boundaries))
     }
 
-    /// Takes out what is behind `position`, which is that of a gate.
-    fn cut(&mut self, mut position: Position) -> Chain {
-        // SAFETY: it is a block of this chain (see Gates::on_popped), which is borrowed for as long as the
-        // result is.
-        let Some(last) = (unsafe { block_at_mut(&mut position.block) }) else {
-            let gates = self.gates.take();
-            let rest = std::mem::take(self);
-            self.gates = gates;
-            return rest;
-        };
-        let mut rest = Chain::new();
-        rest.head.0 = last.header_mut().next.0.take();
-        rest.front = rest.head.0;
-        let slots_at = std::mem::replace(&mut self.slots_at, last.slots_at());
-        let before = Cursor { block: position.block, end: position.end, room: 0 };
-        let cursor = std::mem::replace(&mut self.cursor, before);
-        if !rest.is_empty() {
-            (rest.cursor, rest.slots_at) = (cursor, slots_at);
-        }
-        rest
-    }
-
     /// Where `len` available bytes end, at least one. Slots without bytes that follow them precede the cut.
     pub fn find(&self, mut len: u64) -> Option<Cut> {
         // SAFETY: this chain owns the block, and is borrowed meanwhile.
@@ -462,23 +485,33 @@ impl Chain {
         unsafe { block_at(&block) }.map(|block| *block.slot_ref(cut.slot))
     }
 
-    /// Takes out what is behind `cut`, which is behind `len` bytes, and the gates from there on. What is in
-    /// the same block moves to `spare`, which has space for [`Cut::space`] bytes. `owner` is that of both parts of a divided slot.
-    pub fn split(&mut self, cut: Cut, len: u64, spare: Option<Block>, owner: Owner) -> Chain {
+    /// Removes the gates that `len` bytes or more precede.
+    pub fn remove_gates_behind(&mut self, len: u64) {
+        if let Some(gates) = &mut self.gates {
+            gates.list.retain(|gate| gate.before < len);
+        }
+    }
+
+    /// Takes out what is behind `cut`. What is in the same block moves to `spare`, which has space for
+    /// [`Cut::space`] bytes, or for the slots if all is to be discarded. `owner` is that of both parts of a divided slot.
+    pub fn split(
+        &mut self,
+        cut: Cut,
+        spare: Option<Block>,
+        owner: Owner,
+        is_discarded: bool,
+    ) -> Chain {
         let mut address = Some(cut.block);
         // SAFETY: find() has found it in this chain, which is borrowed for as long as the result is.
         let last = unsafe { block_at_mut(&mut address) }.expect("it is some");
         let mut rest = Chain::new();
         rest.head.0 = last.header_mut().next.0.take();
-        let moved = spare.map(|spare| last.move_behind(&cut, spare, owner));
+        let moved = spare.map(|spare| last.move_behind(&cut, spare, owner, is_discarded));
         let slots_at = std::mem::replace(&mut self.slots_at, last.slots_at());
         let before = Cursor { block: Some(cut.block), end: cut.at, room: 0 };
         let cursor = std::mem::replace(&mut self.cursor, before);
         if !rest.is_empty() {
             (rest.cursor, rest.slots_at) = (cursor, slots_at);
-        }
-        if let Some(gates) = &mut self.gates {
-            gates.list.retain(|gate| gate.before < len);
         }
         if let Some(mut first) = moved {
             let (address, slots_at) = (first.0, first.slots_at());
@@ -532,7 +565,7 @@ impl Chain {
         let Header { start, sent_slots, slots, head_offset, .. } = *block.header();
         let (len, count) = (other.cursor.end - start, slots - sent_slots);
         let fits = u64::from(len) + u64::from(count) * SLOT as u64 <= u64::from(self.space());
-        let may_push = count == 0 || self.has_space_for_slot();
+        let may_push = count <= self.slots_taken();
         if len > most || !fits || !may_push || head_offset > 0 {
             return false;
         }
@@ -558,6 +591,8 @@ impl Chain {
             block.add_usage(&mut usage);
             next = block.header().next.get();
         }
+        let spare = self.gates.as_ref().and_then(|gates| gates.spare.as_ref());
+        usage.allocated += spare.map_or(0, |spare| spare.footprint() as u64);
         usage
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Gates are in the order of the stream. Only what precedes the first one is available.
 
-use super::Header;
+use super::{Block, Header};
 use std::ptr::NonNull;
 
 /// A position in a chain.
@@ -10,8 +10,9 @@ use std::ptr::NonNull;
 pub(super) struct Position {
     /// A block of the chain; None: before the first.
     pub(super) block: Option<NonNull<Header>>,
-    /// The offset past the last byte before it. All slots of the block precede it.
+    /// The offset past the last copied byte before it, and how many slots of the block precede it.
     pub(super) end: u32,
+    pub(super) slots: u32,
 }
 
 /// A cork or a hole.
@@ -33,10 +34,17 @@ pub(super) struct Hole {
     pub(super) len: u32,
 }
 
+/// How many slots of one block may be behind the cork while others precede it: as many as fit into the
+/// smallest block.
+pub(super) const DIVIDED_SLOTS: u32 = 4;
+
 /// The gates of a chain.
 #[derive(Default)]
 pub(super) struct Gates {
     pub(super) list: Vec<Gate>,
+    /// For the slots behind the cork, if what is behind it is taken back: they are released before those of the
+    /// same block that precede it. None: a slot behind the cork needs another block.
+    pub(super) spare: Option<Block>,
     /// The id of the last hole.
     pub(super) last_id: u64,
 }

@@ -139,12 +139,22 @@ impl Queue {
     #[inline(always)]
     fn make_space(&mut self, pool: &Pool, size: &Size) -> Result<()> {
         let (space, all) = (self.stream.space(), size.copied + size.slots as usize * SLOT);
-        if all <= space && (size.slots == 0 || self.stream.takes_slots()) {
+        if all <= space && (size.slots == 0 || self.has_slots_for(pool, size.slots)?) {
             return Ok(());
         }
         // With slots, the last block may be left as it is: they fit into new ones.
         let lacking = if size.slots == 0 { all - space } else { all };
         self.add_blocks(pool, lacking, size.slots > 0)
+    }
+
+    /// Whether the last block takes `slots`, if they fit. NO_BUFFERS, NO_MEMORY: there is no spare block for what
+    /// is behind the cork.
+    fn has_slots_for(&mut self, pool: &Pool, slots: u32) -> Result<bool> {
+        if self.stream.lacks_spare(slots) {
+            let spare = self.take_spare(pool)?;
+            self.stream.set_spare(spare);
+        }
+        Ok(slots <= self.stream.slots_taken())
     }
 
     /// Appends `slot`. There is space for it in the last block, or in one linked behind it.

@@ -27,6 +27,7 @@ impl Queue {
         let before = self.available();
         self.flags.set(CORKED, false);
         self.stream.uncork();
+        self.give_spare(pool);
         Ok(self.on_revealed(pool, before))
     }
 
@@ -56,6 +57,7 @@ impl Queue {
             let consumed = self.stream.discard(rest, Errno::CANCELED.negated());
             self.on_consumed(pool, consumed);
         }
+        self.give_spare(pool);
         self.on_messages_cut();
         Ok(self.policy.on_consume(self.waiting()))
     }

@@ -121,6 +121,7 @@ impl Queue {
         let waiting = self.waiting();
         self.counters.discarded += waiting;
         self.stream.remove_gates();
+        self.give_spare(pool);
         self.forget_offered(pool);
         self.remove_front(pool, waiting, errno.negated());
         if self.policy.is_blocked() {

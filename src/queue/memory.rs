@@ -108,6 +108,18 @@ impl Queue {
         Ok(())
     }
 
+    /// Takes a block of the smallest class. NO_BUFFERS, NO_MEMORY.
+    pub(super) fn take_spare(&mut self, pool: &Pool) -> Result<Block> {
+        self.take_contiguous(pool, 0)
+    }
+
+    /// Returns the spare block, if the cork is gone that it was for.
+    pub(super) fn give_spare(&mut self, pool: &Pool) {
+        if let Some(spare) = self.stream.take_spare() {
+            self.give(pool, spare);
+        }
+    }
+
     /// Takes one block for `len` bytes. NO_BUFFERS, NO_MEMORY.
     pub(super) fn take_one_block(&mut self, pool: &Pool, len: usize) -> Result<Block> {
         let class = self.next_class(pool);

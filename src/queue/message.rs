@@ -133,6 +133,7 @@ impl Queue {
         if let Some(rest) = self.split_off(pool, begun)? {
             self.discard_rest(pool, rest, Errno::CANCELED);
             self.on_messages_cut();
+            self.give_spare(pool);
             self.cork_again();
         }
         Ok(self.policy.on_consume(self.waiting()))
