@@ -17,6 +17,7 @@ BAD = (
     "--teardown-timeout=2s",
     "--high=-1",
     "--cap=1k",
+    "--max-messages=-1",
     "--budget=",
     "--budget=1000",
     "--stall=-1",

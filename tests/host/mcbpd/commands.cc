@@ -76,7 +76,7 @@ Reply stored(const Store::Stored& result) {
     return reply;
 }
 
-// Header, extras and key are one piece; a value from an item is the other.
+// Header, extras and key are one piece; the value is the other.
 void send(const Request& request, Reply reply, Session& session) {
     const std::string_view value = reply.item ? reply.item->value() : reply.text;
     const size_t extras_bytes = reply.item ? kFlagsBytes : 0;
@@ -97,12 +97,8 @@ void send(const Request& request, Reply reply, Session& session) {
     }
     const size_t before_key = mcbp::kHeaderBytes + extras_bytes;
     reply.key.copy(head.data() + before_key, mcbp::kMaxKeyBytes);
-    session.output->copy({head.data(), before_key + reply.key.size()});
-    if (reply.item && !value.empty()) {
-        session.output->value(std::move(reply.item));
-    } else if (!value.empty()) {
-        session.output->copy(value);
-    }
+    session.output->respond({head.data(), before_key + reply.key.size()}, value,
+                            std::move(reply.item));
     session.counters.add(Count::responses);
 }
 

@@ -104,7 +104,16 @@ void Connection::read() {
 void Connection::turn() {
     run_requests();
     input_.keep();
-    if (!flush() || (is_finished() && close())) {
+    const Flushed flushed = session_.output->flush(transport_);
+    if (flushed.state == Flushed::State::later) {
+        front_end_.end_turn_soon();
+    } else {
+        output_flushed(flushed);
+    }
+}
+
+void Connection::output_flushed(Flushed flushed) {
+    if (!proceed(flushed.state) || (is_finished() && close())) {
         front_end_.drop(transport_.fd());
         return;
     }
@@ -137,9 +146,8 @@ bool Connection::run_request() {
     return false;
 }
 
-// Returns whether the connection lives on.
-bool Connection::flush() {
-    const Flushed::State state = session_.output->flush(transport_).state;
+// After a flush. Returns whether the connection lives on.
+bool Connection::proceed(Flushed::State state) {
     if (state == Flushed::State::failed) {
         return false;
     }

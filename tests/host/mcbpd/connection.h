@@ -43,6 +43,7 @@ class Connection final : public OutputOwner {
     event_base* base() const override;
     Transport& transport() override { return transport_; }
     void output_progressed() override { turn(); }
+    void output_flushed(Flushed flushed) override;
     void output_cut(Cut reason) override;
     void output_warns(const std::string& what) override;
 
@@ -54,7 +55,7 @@ class Connection final : public OutputOwner {
     void turn();
     void run_requests();
     bool run_request();
-    bool flush();
+    bool proceed(Flushed::State state);
     bool close();
     void note(Flushed::State state);
     bool may_run();

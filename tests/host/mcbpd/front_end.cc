@@ -27,6 +27,7 @@ FrontEnd::FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns
       paths_(limits_of(options), tls != nullptr ? Wire::tls : Wire::plain),
       path_(*paths_.find(options.output)),
       drop_doomed_(loop_.make(-1, 0, on_doomed, this)),
+      end_turn_(loop_.make(-1, 0, on_end_of_turn, this)),
       stall_check_(stall_.count() > 0
                        ? loop_.add_ticker(std::max(stall_ * kStallCheckPart, kShortestTick),
                                           on_stall_check, this)
@@ -94,6 +95,10 @@ void FrontEnd::drop_soon(int fd) {
 
 void FrontEnd::on_doomed(evutil_socket_t /*fd*/, short /*what*/, void* self) {
     static_cast<FrontEnd*>(self)->drop_doomed();
+}
+
+void FrontEnd::on_end_of_turn(evutil_socket_t /*fd*/, short /*what*/, void* self) {
+    static_cast<FrontEnd*>(self)->paths_.end_turn();
 }
 
 void FrontEnd::on_stall_check(evutil_socket_t /*fd*/, short /*what*/, void* self) {

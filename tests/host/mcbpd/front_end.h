@@ -52,9 +52,12 @@ class FrontEnd {
     void drop(int fd) { connections_.erase(fd); }
     // Destroys the connection, which is doomed, when nothing else is at work.
     void drop_soon(int fd);
+    // Lets the output paths flush when the events of this turn have been handled.
+    void end_turn_soon() { event_active(end_turn_.get(), EV_TIMEOUT, 0); }
 
   private:
     static void on_doomed(evutil_socket_t fd, short what, void* self);
+    static void on_end_of_turn(evutil_socket_t fd, short what, void* self);
     static void on_stall_check(evutil_socket_t fd, short what, void* self);
     void drop_doomed();
     void drop_stalled();
@@ -76,6 +79,7 @@ class FrontEnd {
     std::unordered_map<int, Connection> connections_;
     std::vector<int> doomed_;
     EventPtr drop_doomed_;
+    EventPtr end_turn_;
     EventPtr stall_check_;
     Mailbox mailbox_;
     std::thread thread_;

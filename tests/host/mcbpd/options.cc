@@ -111,6 +111,8 @@ void set(Options& options, std::string_view name, std::string_view text) {
         options.high = number(name, text, 0, kMaxLimit);
     } else if (name == "--cap") {
         options.cap = number(name, text, 0, kMaxLimit);
+    } else if (name == "--max-messages") {
+        options.max_messages = number(name, text, 0, kMaxLimit);
     } else if (name == "--budget") {
         options.budget = number(name, text, 0, kMaxLimit);
     } else if (name == "--stall") {
@@ -161,6 +163,7 @@ std::string usage() {
     return "usage: mcbpd [--listen=ADDRESS] [--port=N] [--threads=N] [--output=" + joined_names() +
            "] [--sndbuf=BYTES] [--teardown-timeout=SECONDS] [--max-item=BYTES]\n"
            "             [--high=BYTES] [--cap=BYTES] [--budget=BYTES] [--stall=SECONDS]\n"
+           "             [--max-messages=N, of connections that send messages]\n"
            "             [--min-rate=BYTES_PER_SECOND, of connections through sendq]\n"
            "             [--clock=system|jumping, which tests move]\n"
            "             [--plant=FAULT@OFFSET, of shadowed connections]\n"

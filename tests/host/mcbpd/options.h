@@ -22,6 +22,7 @@ struct Options {
     // 0: none.
     size_t high = size_t{1} << 20;
     size_t cap = 0;
+    size_t max_messages = 0;
     size_t budget = 0;
     std::chrono::duration<double> stall{0};
     size_t min_rate = 0;       // bytes a second
