@@ -62,8 +62,8 @@ class Output {
     Output& operator=(const Output&) = delete;
     virtual ~Output() = default;
 
-    // A response: its head, and behind it the value, of the item if there is one. All other bytes are
-    // the caller's again at once.
+    // A response: its head, and behind it the value, of the item if there is one. All other bytes
+    // are the caller's again at once.
     virtual void respond(std::string_view head, std::string_view value, ItemPtr item) = 0;
     virtual Flushed flush(Transport& transport) = 0;
     // The orderly end, when nothing waits; if blocked, again later. Neither comes anything then.

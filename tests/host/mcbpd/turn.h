@@ -12,8 +12,7 @@ inline thread_local std::vector<sendq_t*> ready_queues;
 
 inline int schedule_queue(sendq_t* queue) {
     const int error = sendq_error(queue);
-    if (error == 0 && sendq_queued_bytes(queue) > 0 &&
-        std::find(ready_queues.begin(), ready_queues.end(), queue) == ready_queues.end()) {
+    if (error == 0 && sendq_queued_bytes(queue) > 0) {
         ready_queues.push_back(queue);
     }
     return error;
