@@ -121,7 +121,11 @@ void Connection::output_flushed(Flushed flushed) {
 }
 
 void Connection::run_requests() {
-    while (may_run() && run_request()) {
+    const Batching batching = front_end_.batching();
+    while (may_run() && run_request() && batching != Batching::none) {
+        if (batching == Batching::input) {
+            session_.output->flush(transport_);
+        }
     }
 }
 

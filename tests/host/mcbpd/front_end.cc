@@ -24,6 +24,7 @@ FrontEnd::FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns
       max_item_(options.max_item),
       stall_(options.stall),
       clock_jumps_(options.clock_jumps),
+      batching_(options.batching),
       paths_(limits_of(options), tls != nullptr ? Wire::tls : Wire::plain),
       path_(*paths_.find(options.output)),
       drop_doomed_(loop_.make(-1, 0, on_doomed, this)),

@@ -47,6 +47,7 @@ class FrontEnd {
     SSL_CTX* tls() const { return tls_; }
     Batch& batch() { return batch_; }
     size_t max_item() const { return max_item_; }
+    Batching batching() const { return batching_; }
     Session open_session(OutputOwner& connection);
     // Destroys the connection.
     void drop(int fd) { connections_.erase(fd); }
@@ -71,6 +72,7 @@ class FrontEnd {
     const size_t max_item_;
     const std::chrono::duration<double> stall_;
     const bool clock_jumps_;
+    const Batching batching_;
     OutputPaths paths_;
     OutputPath& path_;
     Batch batch_;

@@ -11,6 +11,14 @@
 
 namespace mcbpd {
 
+// What a turn of the event loop does with the requests that one read has brought. All but `both`
+// are there to be measured.
+enum class Batching {
+    both,   // runs them all, and flushes once
+    input,  // runs them all, and flushes after each
+    none,   // runs one, and flushes
+};
+
 struct Options {
     std::string listen = "127.0.0.1";
     uint16_t port = 0;  // 0: the kernel picks one
@@ -27,6 +35,7 @@ struct Options {
     std::chrono::duration<double> stall{0};
     size_t min_rate = 0;       // bytes a second
     bool clock_jumps = false;  // when a client says so; for tests
+    Batching batching = Batching::both;
     Plant plant;
     // PEM files; without them connections are plain.
     std::string tls_cert;

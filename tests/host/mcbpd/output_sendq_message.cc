@@ -1,7 +1,6 @@
 // Each response is one message, and what there is to send is flushed once a turn of the event loop.
 #include "borrowed.h"
 #include "sendq_host.h"
-#include "turn.h"
 
 namespace mcbpd {
 namespace {
@@ -13,7 +12,6 @@ class SendqMessageOutput final : public Output {
           pool_(pool),
           limits_(limits),
           queue_(make_queue(pool, limits, this, SENDQ_MESSAGES)) {}
-    ~SendqMessageOutput() override { forget_queue(queue_.get()); }
 
     void respond(std::string_view head, std::string_view value, ItemPtr item) override {
         const sendq_part_t parts[] = {sendq_part_copy(head.data(), head.size()),
@@ -36,10 +34,10 @@ class SendqMessageOutput final : public Output {
 
     // Left to the end of the turn.
     Flushed flush(Transport& /*transport*/) override {
-        const int result = schedule_queue(queue_.get());
+        const int result = sendq_schedule(queue_.get());
         return result < 0 || pending() == 0 ? flushed(result) : Flushed{Flushed::State::later};
     }
-    void end_turn() {
+    void flush_now() {
         const int result = flush_queue(queue_.get(), owner().transport());
         is_high_ = is_high_ && (result & SENDQ_RESUME) == 0;
         owner().output_flushed(flushed(result));
@@ -98,8 +96,8 @@ class SendqMessagePath final : public OutputPath {
         return std::make_unique<SendqMessageOutput>(pool_, limits_, owner);
     }
     void end_turn() override {
-        while (sendq_t* queue = next_queue()) {
-            static_cast<SendqMessageOutput*>(sendq_user(queue))->end_turn();
+        while (sendq_t* queue = sendq_pool_next(pool_.get())) {
+            static_cast<SendqMessageOutput*>(sendq_user(queue))->flush_now();
         }
     }
 
