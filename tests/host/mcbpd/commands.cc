@@ -262,6 +262,16 @@ Reply ack(const Request& /*request*/, Session& session) {
     return {};
 }
 
+Reply subscribe(const Request& /*request*/, Session& session) {
+    session.subscribed = true;
+    return {};
+}
+
+Reply publish(const Request& request, Session& session) {
+    session.pushes.push(std::string(request.value));
+    return {};
+}
+
 Reply jump(const Request& request, Session& session) {
     if (!session.clock_jumps) {
         return failed(Status::unknown_command);
@@ -316,6 +326,8 @@ constexpr std::array kCommands = {
     Command{Opcode::output, output, 0, Need::some, Need::none},
     Command{Opcode::delete_bucket, delete_bucket, 0, Need::none, Need::none},
     Command{Opcode::jump, jump, 4, Need::none, Need::none},
+    Command{Opcode::subscribe, subscribe, 0, Need::none, Need::none},
+    Command{Opcode::publish, publish, 0, Need::none, Need::some},
     Command{Opcode::ack, ack, 0, Need::none, Need::none, Quiet::on_success},
 };
 
@@ -380,6 +392,14 @@ void execute(const Request& request, Session& session) {
 
 void refuse(const Request& request, Status status, Session& session) {
     send(request, failed(status), session);
+}
+
+void push(std::string_view text, Session& session) {
+    Request unasked{};
+    unasked.opcode = Opcode::push;
+    Reply reply;
+    reply.text = text;
+    send(unasked, std::move(reply), session);
 }
 
 void answer_late(Session& session) {

@@ -49,6 +49,13 @@ void Connection::answer() {
     turn();
 }
 
+void Connection::push(std::string_view text) {
+    if (session_.subscribed && !is_doomed_) {
+        mcbpd::push(text, session_);
+        turn();
+    }
+}
+
 void Connection::abandon() const {
     const linger at_once = {1, 0};
     setsockopt(transport_.fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);

@@ -35,6 +35,8 @@ class Connection final : public OutputOwner {
     bool waits_for(const void* what) const { return session_.waits_for.get() == what; }
     // What it waits for is over.
     void answer();
+    // To be sent if it has subscribed.
+    void push(std::string_view text);
     // Whether it is only there to be dropped.
     bool is_doomed() const { return is_doomed_; }
     // To be dropped without waiting for what the kernel holds: the client gets a reset.

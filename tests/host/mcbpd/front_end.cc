@@ -14,11 +14,12 @@ constexpr std::chrono::duration<double> kShortestTick(0.01);
 }  // namespace
 
 FrontEnd::FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns& teardowns,
-                   Rosters& rosters, Statistics& statistics, size_t thread)
+                   Rosters& rosters, Pushes& pushes, Statistics& statistics, size_t thread)
     : tls_(tls),
       store_(store),
       teardowns_(teardowns),
       rosters_(rosters),
+      pushes_(pushes),
       statistics_(statistics),
       counters_(statistics.of_thread(thread)),
       max_item_(options.max_item),
@@ -84,9 +85,19 @@ void FrontEnd::answer(std::shared_ptr<const void> what) {
     });
 }
 
+void FrontEnd::push(std::shared_ptr<const std::string> text) {
+    mailbox_.post([this, text = std::move(text)] {
+        for (auto at = connections_.begin(); at != connections_.end();) {
+            Connection& connection = (at++)->second;
+            connection.push(*text);  // which may be its end
+        }
+    });
+}
+
 Session FrontEnd::open_session(OutputOwner& connection) {
-    return {store_,    teardowns_, rosters_,     statistics_,
-            counters_, paths_,     clock_jumps_, path_.open(connection)};
+    return {store_,  teardowns_,   rosters_,
+            pushes_, statistics_,  counters_,
+            paths_,  clock_jumps_, path_.open(connection)};
 }
 
 void FrontEnd::drop_soon(int fd) {

@@ -27,7 +27,7 @@ class FrontEnd {
   public:
     // tls is null for plain connections.
     FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns& teardowns,
-             Rosters& rosters, Statistics& statistics, size_t thread);
+             Rosters& rosters, Pushes& pushes, Statistics& statistics, size_t thread);
     FrontEnd(const FrontEnd&) = delete;
     FrontEnd& operator=(const FrontEnd&) = delete;
     ~FrontEnd();
@@ -41,6 +41,9 @@ class FrontEnd {
     void list(std::function<void(StatList)> report);
     // For any thread: lets the connection, if it is here, know that what it waits for is over.
     void answer(std::shared_ptr<const void> what);
+
+    // For any thread: to be sent to those that have subscribed.
+    void push(std::shared_ptr<const std::string> text);
 
     // For its connections.
     event_base* base() const { return loop_.base(); }
@@ -67,6 +70,7 @@ class FrontEnd {
     Store& store_;
     Teardowns& teardowns_;
     Rosters& rosters_;
+    Pushes& pushes_;
     Statistics& statistics_;
     Counters& counters_;
     const size_t max_item_;
