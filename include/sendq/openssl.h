@@ -152,22 +152,138 @@ static inline int64_t sendq_ssl_write_record_(void* arg, const void* data, size_
     return sendq_ssl_write(state->ssl, data, len);
 }
 
+/* Everything by SSL_write, files included. */
+static inline int sendq_ssl_flush_records_(sendq_t* q, SSL* ssl, size_t max_bytes) {
+    sendq_ssl_state_ state = {q, ssl, max_bytes > 0 ? max_bytes : SIZE_MAX, 0, 0};
+    int hints = sendq_flush_with(q, sendq_ssl_write_record_, &state, max_bytes);
+    if (state.had_more) {
+        BIO_ctrl(SSL_get_wbio(ssl), SENDQ_BIO_PUSH_, 0, NULL);
+    }
+    return hints;
+}
+
+/**
+ * Returns 1 if sendq_ssl_flush sends files by SSL_sendfile(3), so that the kernel encrypts them,
+ * and 0 if it reads and encrypts them itself. The kernel has to have TLS (the module tls), OpenSSL
+ * and the connection must use it (SSL_OP_ENABLE_KTLS and SSL_set_fd, set by the host), and the
+ * handshake has to be complete.
+ */
+static inline int sendq_ssl_sends_files(SSL* ssl) {
+#if defined(_WIN32)
+    (void)ssl;
+    return 0;
+#else
+    BIO* bio = ssl != NULL ? SSL_get_wbio(ssl) : NULL;
+    return bio != NULL && BIO_get_ktls_send(bio);
+#endif
+}
+
+#if !defined(_WIN32)
+
+enum { SENDQ_SSL_PARTS_ = 16, SENDQ_SSL_FILE_ = 1 << 20 };
+
+static inline size_t sendq_ssl_least_(size_t max_bytes, uint64_t len) {
+    return max_bytes > 0 && max_bytes < len ? max_bytes : (size_t)len;
+}
+
+/* SSL_sendfile has sent nothing. */
+static inline int sendq_ssl_file_refused_(sendq_t* q, const SSL* ssl, int result, int error) {
+    int64_t refusal = -ENODATA; /* 0: the file is shorter than promised */
+    if (result < 0 && (sendq_ssl_is_transient_(error) || error == EBUSY)) {
+        refusal = -EAGAIN;
+    } else if (result < 0) {
+        refusal = error != 0 ? -error : sendq_ssl_refusal_(ssl, result, 0);
+    }
+    switch (refusal) {
+        case -EAGAIN:
+            return SENDQ_BLOCKED;
+        case SENDQ_WRITE_WANT_READ:
+            return SENDQ_WANT_READ;
+        case -EINTR:
+            return SENDQ_MORE;
+        default:
+            sendq_fail(q, (int)refusal);
+            return (int)refusal;
+    }
+}
+
+/* Not every file can be sent so: the others are read. */
+static inline int sendq_ssl_cannot_send_(int error) {
+    return error == EINVAL || error == ENOSYS || error == EOPNOTSUPP || error == ESPIPE ||
+           error == EOVERFLOW;
+}
+
+static inline int sendq_ssl_send_file_(sendq_t* q, SSL* ssl, const sendq_part_t* file,
+                                       size_t max_bytes) {
+    uint64_t queued = sendq_queued_bytes(q);
+    size_t len = sendq_ssl_least_(max_bytes, sendq_ssl_least_(SENDQ_SSL_FILE_, file->len));
+    ERR_clear_error();
+    errno = 0;
+    ossl_ssize_t sent = SSL_sendfile(ssl, file->fd, (off_t)file->offset, len, 0);
+    if (sent < 0 && sendq_ssl_cannot_send_(errno)) {
+        return sendq_ssl_flush_records_(q, ssl, len);
+    }
+    if (sent <= 0) {
+        return sendq_ssl_file_refused_(q, ssl, (int)sent, errno);
+    }
+    int hints = sendq_consume(q, (size_t)sent); /* A release may free q: nothing follows. */
+    if (SENDQ_FAILED(hints)) {
+        return hints;
+    }
+    if ((size_t)sent < len) {
+        return hints | SENDQ_BLOCKED;
+    }
+    return hints | (queued > (uint64_t)sent ? SENDQ_MORE : 0);
+}
+
+/* The memory in front of the first file, or of that file what one call sends. A release that runs
+ * may free q, so that one step is all that a call can do. */
+static inline int sendq_ssl_flush_step_(sendq_t* q, SSL* ssl, size_t max_bytes) {
+    sendq_part_t parts[SENDQ_SSL_PARTS_];
+    int count = sendq_peek_parts(q, parts, SENDQ_SSL_PARTS_);
+    uint64_t memory = 0;
+    int i = 0;
+    while (i < count && parts[i].kind != SENDQ_PART_FILE) {
+        memory += parts[i++].len;
+    }
+    if (i == count && count < SENDQ_SSL_PARTS_) {
+        return sendq_ssl_flush_records_(q, ssl, max_bytes);
+    }
+    if (memory > 0) {
+        return sendq_ssl_flush_records_(q, ssl, sendq_ssl_least_(max_bytes, memory));
+    }
+    /* A rate holds back, or OpenSSL has refused a record with these bytes. */
+    if (sendq_retry_after_ns(q) > 0) {
+        return sendq_ssl_flush_records_(q, ssl, 1);
+    }
+    return sendq_ssl_send_file_(q, ssl, &parts[0], max_bytes);
+}
+
+#endif
+
 /**
  * sendq_flush with encryption: sends what is queued through ssl, until that takes no more or
  * max_bytes are sent (0: no limit). Bytes count as sent when their record is in the socket.
  *
+ * Where the kernel encrypts (sendq_ssl_sends_files), a call ends with SENDQ_MORE before a part of a
+ * file and behind it, and after a mebibyte of it. Such parts exceed a rate by what one call sends.
+ *
  * Hints and errors as for sendq_flush_with, with the errors of sendq_ssl_write. -EINVAL also if ssl
- * is NULL.
+ * is NULL. -ENODATA also if a file is shorter than promised.
  */
 static inline int sendq_ssl_flush(sendq_t* q, SSL* ssl, size_t max_bytes) {
     if (ssl == NULL) {
         return -EINVAL;
     }
-    sendq_ssl_state_ state = {q, ssl, max_bytes > 0 ? max_bytes : SIZE_MAX, 0, 0};
+    int hints = 0;
     SSL_up_ref(ssl); /* A release callback may free it. */
-    int hints = sendq_flush_with(q, sendq_ssl_write_record_, &state, max_bytes);
-    if (state.had_more) {
-        BIO_ctrl(SSL_get_wbio(ssl), SENDQ_BIO_PUSH_, 0, NULL);
+#if !defined(_WIN32)
+    if (sendq_ssl_sends_files(ssl)) {
+        hints = sendq_ssl_flush_step_(q, ssl, max_bytes);
+    } else
+#endif
+    {
+        hints = sendq_ssl_flush_records_(q, ssl, max_bytes);
     }
     SSL_free(ssl);
     return hints;
@@ -360,8 +476,8 @@ static inline void sendq_bio_prepare_(void) {
  * SSL_do_handshake. fd still belongs to the host.
  *
  * With SSL_set_fd itself, the socket has to be non-blocking and SIGPIPE ignored, because OpenSSL
- * uses write(2). Kernel TLS (SSL_OP_ENABLE_KTLS) works only that way; with this function it is not
- * used.
+ * uses write(2). Kernel TLS (SSL_OP_ENABLE_KTLS) works only that way, and is worth it for files
+ * (sendq_ssl_sends_files); with this function it is not used.
  *
  * Returns 0. -EINVAL: ssl is NULL, or fd is negative. -ENOMEM: out of memory.
  */

@@ -31,6 +31,7 @@ ROWS = (
     "sendq-sendmsg",
     "sendq-copy",
     "sendq-ref",
+    "sendq-message",
     "bufferevent",
     "sendq-libevent",
 )

@@ -29,7 +29,7 @@ TLS_REQUESTS = {
     (MIB, 1): 1_500,
 }
 # Those between which somebody chooses; the first encrypts each piece by itself.
-TLS_OUTPUTS = ("sendmsg", "bufferevent", "sendq-copy", "sendq-ref")
+TLS_OUTPUTS = ("sendmsg", "bufferevent", "sendq-copy", "sendq-ref", "sendq-message")
 QUICK_PART = 3  # a quick run asks for a third, and leaves out the many connections
 # A connection with large values takes several times one: in the server, and in the sockets.
 VALUES_IN_MEMORY = 8

@@ -17,6 +17,7 @@ PLAIN_OUTPUTS = (
     "sendq-libevent",
     "sendq-copy",
     "sendq-ref",
+    "sendq-message",
 )
 TLS_OUTPUTS = tuple(output for output in PLAIN_OUTPUTS if output != "sendq-sendmsg")
 OUTPUTS = TLS_OUTPUTS if tls.BY_DEFAULT else PLAIN_OUTPUTS

@@ -54,6 +54,9 @@ class Op(IntEnum):
     DELETE_BUCKET = 0xF1
     ACK = 0xF2
     JUMP = 0xF3
+    SUBSCRIBE = 0xF4
+    PUBLISH = 0xF5
+    PUSH = 0xF6
 
 
 class Status(IntEnum):

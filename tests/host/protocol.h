@@ -54,6 +54,12 @@ enum class Opcode : uint8_t {
     ack = 0xf2,
     // Nor this: moves the server's clock so many seconds on, where its options let tests do that.
     jump = 0xf3,
+    // The connection gets what is published from now on.
+    subscribe = 0xf4,
+    // Its value goes to all that have subscribed.
+    publish = 0xf5,
+    // What they get, without having asked.
+    push = 0xf6,
 };
 
 enum class Status : uint16_t {

@@ -22,7 +22,7 @@ STUCK = 50
 HOLDERS = 100
 HELD_ITEMS = 20
 # The paths that send large values from the item; the others have them copied.
-BORROWING = {"sendmsg", "shadow", "bufferevent", "sendq-libevent", "sendq-ref"}
+BORROWING = {"sendmsg", "shadow", "bufferevent", "sendq-libevent", "sendq-ref", "sendq-message"}
 BORROWING_SMALL = {"sendmsg", "shadow"}
 
 TIMEOUT = 0.1  # of a tear-down, in seconds

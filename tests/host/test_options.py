@@ -4,6 +4,9 @@ import os
 import subprocess
 import unittest
 
+import mcbp
+from daemon import Daemon
+
 BAD = (
     "--port=65536",
     "--port=x",
@@ -17,12 +20,14 @@ BAD = (
     "--teardown-timeout=2s",
     "--high=-1",
     "--cap=1k",
+    "--max-messages=-1",
     "--budget=",
     "--budget=1000",
     "--stall=-1",
     "--stall=nan",
     "--min-rate=1",
     "--clock=sundial",
+    "--batching=some",
     "--plant=flip",
     "--plant=flip@",
     "--plant=break@1",
@@ -44,6 +49,18 @@ class Options(unittest.TestCase):
                 self.assertEqual(result.returncode, 2)
                 self.assertIn(option.split("=")[0], result.stderr.splitlines()[0])
                 self.assertEqual(result.stdout, "")
+
+    def test_batching(self):
+        """Whatever is batched, all is answered."""
+        for batching in ("both", "input", "none"):
+            for output in ("sendmsg", "sendq-ref", "sendq-message"):
+                with (
+                    self.subTest(batching=batching, output=output),
+                    Daemon(output, f"--batching={batching}") as daemon,
+                    mcbp.connect(daemon.port) as sock,
+                ):
+                    sock.sendall(b"".join(mcbp.request(mcbp.Op.NOOP, opaque=n) for n in range(100)))
+                    self.assertEqual([mcbp.receive(sock).opaque for _ in range(100)], list(range(100)))
 
     def test_no_value(self):
         self.assertEqual(run("--port").returncode, 2)

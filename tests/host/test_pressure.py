@@ -19,7 +19,7 @@ SMALL_VALUE = os.urandom(1000)
 # What the sockets of a connection take, or more.
 IN_SOCKETS = 256 * KIB
 # The paths that know how fast a client is to be, because their queue sends.
-RATED = {"sendq-libevent", "sendq-copy", "sendq-ref"}
+RATED = {"sendq-libevent", "sendq-copy", "sendq-ref", "sendq-message"}
 STALL = 1000  # seconds, of which most are jumps of the daemon's clock
 PAUSE = STALL * 6 // 10
 

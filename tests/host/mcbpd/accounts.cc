@@ -12,7 +12,7 @@ AccountedOutput& Accounts::heaviest() const {
 }
 
 AccountedOutput::AccountedOutput(Accounts& accounts, OutputOwner& owner)
-    : Output(owner), accounts_(accounts) {
+    : PiecewiseOutput(owner), accounts_(accounts) {
     accounts_.outputs_.push_front(this);
     place_ = accounts_.outputs_.begin();
 }

@@ -39,7 +39,7 @@ class Accounts {
     std::list<AccountedOutput*> outputs_;
 };
 
-class AccountedOutput : public Output {
+class AccountedOutput : public PiecewiseOutput {
   public:
     AccountedOutput(Accounts& accounts, OutputOwner& owner);
     ~AccountedOutput() override;

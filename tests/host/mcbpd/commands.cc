@@ -76,7 +76,7 @@ Reply stored(const Store::Stored& result) {
     return reply;
 }
 
-// Header, extras and key are one piece; a value from an item is the other.
+// Header, extras and key are one piece; the value is the other.
 void send(const Request& request, Reply reply, Session& session) {
     const std::string_view value = reply.item ? reply.item->value() : reply.text;
     const size_t extras_bytes = reply.item ? kFlagsBytes : 0;
@@ -97,12 +97,8 @@ void send(const Request& request, Reply reply, Session& session) {
     }
     const size_t before_key = mcbp::kHeaderBytes + extras_bytes;
     reply.key.copy(head.data() + before_key, mcbp::kMaxKeyBytes);
-    session.output->copy({head.data(), before_key + reply.key.size()});
-    if (reply.item && !value.empty()) {
-        session.output->value(std::move(reply.item));
-    } else if (!value.empty()) {
-        session.output->copy(value);
-    }
+    session.output->respond({head.data(), before_key + reply.key.size()}, value,
+                            std::move(reply.item));
     session.counters.add(Count::responses);
 }
 
@@ -266,6 +262,16 @@ Reply ack(const Request& /*request*/, Session& session) {
     return {};
 }
 
+Reply subscribe(const Request& /*request*/, Session& session) {
+    session.subscribed = true;
+    return {};
+}
+
+Reply publish(const Request& request, Session& session) {
+    session.pushes.push(std::string(request.value));
+    return {};
+}
+
 Reply jump(const Request& request, Session& session) {
     if (!session.clock_jumps) {
         return failed(Status::unknown_command);
@@ -320,6 +326,8 @@ constexpr std::array kCommands = {
     Command{Opcode::output, output, 0, Need::some, Need::none},
     Command{Opcode::delete_bucket, delete_bucket, 0, Need::none, Need::none},
     Command{Opcode::jump, jump, 4, Need::none, Need::none},
+    Command{Opcode::subscribe, subscribe, 0, Need::none, Need::none},
+    Command{Opcode::publish, publish, 0, Need::none, Need::some},
     Command{Opcode::ack, ack, 0, Need::none, Need::none, Quiet::on_success},
 };
 
@@ -384,6 +392,14 @@ void execute(const Request& request, Session& session) {
 
 void refuse(const Request& request, Status status, Session& session) {
     send(request, failed(status), session);
+}
+
+void push(std::string_view text, Session& session) {
+    Request unasked{};
+    unasked.opcode = Opcode::push;
+    Reply reply;
+    reply.text = text;
+    send(unasked, std::move(reply), session);
 }
 
 void answer_late(Session& session) {

@@ -49,6 +49,13 @@ void Connection::answer() {
     turn();
 }
 
+void Connection::push(std::string_view text) {
+    if (session_.subscribed && !is_doomed_) {
+        mcbpd::push(text, session_);
+        turn();
+    }
+}
+
 void Connection::abandon() const {
     const linger at_once = {1, 0};
     setsockopt(transport_.fd(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
@@ -104,7 +111,16 @@ void Connection::read() {
 void Connection::turn() {
     run_requests();
     input_.keep();
-    if (!flush() || (is_finished() && close())) {
+    const Flushed flushed = session_.output->flush(transport_);
+    if (flushed.state == Flushed::State::later) {
+        front_end_.end_turn_soon();
+    } else {
+        output_flushed(flushed);
+    }
+}
+
+void Connection::output_flushed(Flushed flushed) {
+    if (!proceed(flushed.state) || (is_finished() && close())) {
         front_end_.drop(transport_.fd());
         return;
     }
@@ -112,7 +128,11 @@ void Connection::turn() {
 }
 
 void Connection::run_requests() {
-    while (may_run() && run_request()) {
+    const Batching batching = front_end_.batching();
+    while (may_run() && run_request() && batching != Batching::none) {
+        if (batching == Batching::input) {
+            session_.output->flush(transport_);
+        }
     }
 }
 
@@ -137,9 +157,8 @@ bool Connection::run_request() {
     return false;
 }
 
-// Returns whether the connection lives on.
-bool Connection::flush() {
-    const Flushed::State state = session_.output->flush(transport_).state;
+// After a flush. Returns whether the connection lives on.
+bool Connection::proceed(Flushed::State state) {
     if (state == Flushed::State::failed) {
         return false;
     }

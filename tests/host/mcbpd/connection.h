@@ -35,6 +35,8 @@ class Connection final : public OutputOwner {
     bool waits_for(const void* what) const { return session_.waits_for.get() == what; }
     // What it waits for is over.
     void answer();
+    // To be sent if it has subscribed.
+    void push(std::string_view text);
     // Whether it is only there to be dropped.
     bool is_doomed() const { return is_doomed_; }
     // To be dropped without waiting for what the kernel holds: the client gets a reset.
@@ -43,6 +45,7 @@ class Connection final : public OutputOwner {
     event_base* base() const override;
     Transport& transport() override { return transport_; }
     void output_progressed() override { turn(); }
+    void output_flushed(Flushed flushed) override;
     void output_cut(Cut reason) override;
     void output_warns(const std::string& what) override;
 
@@ -54,7 +57,7 @@ class Connection final : public OutputOwner {
     void turn();
     void run_requests();
     bool run_request();
-    bool flush();
+    bool proceed(Flushed::State state);
     bool close();
     void note(Flushed::State state);
     bool may_run();

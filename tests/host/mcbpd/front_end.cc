@@ -14,19 +14,22 @@ constexpr std::chrono::duration<double> kShortestTick(0.01);
 }  // namespace
 
 FrontEnd::FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns& teardowns,
-                   Rosters& rosters, Statistics& statistics, size_t thread)
+                   Rosters& rosters, Pushes& pushes, Statistics& statistics, size_t thread)
     : tls_(tls),
       store_(store),
       teardowns_(teardowns),
       rosters_(rosters),
+      pushes_(pushes),
       statistics_(statistics),
       counters_(statistics.of_thread(thread)),
       max_item_(options.max_item),
       stall_(options.stall),
       clock_jumps_(options.clock_jumps),
+      batching_(options.batching),
       paths_(limits_of(options), tls != nullptr ? Wire::tls : Wire::plain),
       path_(*paths_.find(options.output)),
       drop_doomed_(loop_.make(-1, 0, on_doomed, this)),
+      end_turn_(loop_.make(-1, 0, on_end_of_turn, this)),
       stall_check_(stall_.count() > 0
                        ? loop_.add_ticker(std::max(stall_ * kStallCheckPart, kShortestTick),
                                           on_stall_check, this)
@@ -82,9 +85,19 @@ void FrontEnd::answer(std::shared_ptr<const void> what) {
     });
 }
 
+void FrontEnd::push(std::shared_ptr<const std::string> text) {
+    mailbox_.post([this, text = std::move(text)] {
+        for (auto at = connections_.begin(); at != connections_.end();) {
+            Connection& connection = (at++)->second;
+            connection.push(*text);  // which may be its end
+        }
+    });
+}
+
 Session FrontEnd::open_session(OutputOwner& connection) {
-    return {store_,    teardowns_, rosters_,     statistics_,
-            counters_, paths_,     clock_jumps_, path_.open(connection)};
+    return {store_,  teardowns_,   rosters_,
+            pushes_, statistics_,  counters_,
+            paths_,  clock_jumps_, path_.open(connection)};
 }
 
 void FrontEnd::drop_soon(int fd) {
@@ -94,6 +107,10 @@ void FrontEnd::drop_soon(int fd) {
 
 void FrontEnd::on_doomed(evutil_socket_t /*fd*/, short /*what*/, void* self) {
     static_cast<FrontEnd*>(self)->drop_doomed();
+}
+
+void FrontEnd::on_end_of_turn(evutil_socket_t /*fd*/, short /*what*/, void* self) {
+    static_cast<FrontEnd*>(self)->paths_.end_turn();
 }
 
 void FrontEnd::on_stall_check(evutil_socket_t /*fd*/, short /*what*/, void* self) {

@@ -27,7 +27,7 @@ class FrontEnd {
   public:
     // tls is null for plain connections.
     FrontEnd(const Options& options, SSL_CTX* tls, Store& store, Teardowns& teardowns,
-             Rosters& rosters, Statistics& statistics, size_t thread);
+             Rosters& rosters, Pushes& pushes, Statistics& statistics, size_t thread);
     FrontEnd(const FrontEnd&) = delete;
     FrontEnd& operator=(const FrontEnd&) = delete;
     ~FrontEnd();
@@ -42,19 +42,26 @@ class FrontEnd {
     // For any thread: lets the connection, if it is here, know that what it waits for is over.
     void answer(std::shared_ptr<const void> what);
 
+    // For any thread: to be sent to those that have subscribed.
+    void push(std::shared_ptr<const std::string> text);
+
     // For its connections.
     event_base* base() const { return loop_.base(); }
     SSL_CTX* tls() const { return tls_; }
     Batch& batch() { return batch_; }
     size_t max_item() const { return max_item_; }
+    Batching batching() const { return batching_; }
     Session open_session(OutputOwner& connection);
     // Destroys the connection.
     void drop(int fd) { connections_.erase(fd); }
     // Destroys the connection, which is doomed, when nothing else is at work.
     void drop_soon(int fd);
+    // Lets the output paths flush when the events of this turn have been handled.
+    void end_turn_soon() { event_active(end_turn_.get(), EV_TIMEOUT, 0); }
 
   private:
     static void on_doomed(evutil_socket_t fd, short what, void* self);
+    static void on_end_of_turn(evutil_socket_t fd, short what, void* self);
     static void on_stall_check(evutil_socket_t fd, short what, void* self);
     void drop_doomed();
     void drop_stalled();
@@ -63,11 +70,13 @@ class FrontEnd {
     Store& store_;
     Teardowns& teardowns_;
     Rosters& rosters_;
+    Pushes& pushes_;
     Statistics& statistics_;
     Counters& counters_;
     const size_t max_item_;
     const std::chrono::duration<double> stall_;
     const bool clock_jumps_;
+    const Batching batching_;
     OutputPaths paths_;
     OutputPath& path_;
     Batch batch_;
@@ -76,6 +85,7 @@ class FrontEnd {
     std::unordered_map<int, Connection> connections_;
     std::vector<int> doomed_;
     EventPtr drop_doomed_;
+    EventPtr end_turn_;
     EventPtr stall_check_;
     Mailbox mailbox_;
     std::thread thread_;

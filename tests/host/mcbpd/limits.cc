@@ -23,6 +23,7 @@ Limits limits_of(const Options& options) {
     limits.cap = limit(options.cap);
     limits.high = std::min(limit(options.high), limits.cap);
     limits.low = limits.high / 2;
+    limits.messages = options.max_messages;
     if (options.budget > 0) {
         limits.budget = options.budget / options.threads;
     }

@@ -20,6 +20,9 @@ struct Limits {
     size_t high = kNone;
     size_t low = kNone;
     size_t cap = kNone;
+    // In messages that wait, of one output; 0: any number. Only the path that has messages counts
+    // it.
+    size_t messages = 0;
     // In bytes, of all outputs.
     size_t budget = kNone;
     // Fewer bytes a second, over such a time, are as good as none. 0: one is enough. Only sendq

@@ -76,6 +76,19 @@ bool clock_jumps(std::string_view text) {
     return text == "jumping";
 }
 
+Batching batching(std::string_view text) {
+    if (text == "both") {
+        return Batching::both;
+    }
+    if (text == "input") {
+        return Batching::input;
+    }
+    if (text == "none") {
+        return Batching::none;
+    }
+    throw BadOption("--batching takes both|input|none");
+}
+
 std::string file(std::string_view name, std::string_view text) {
     if (text.empty()) {
         throw BadOption(std::string(name) + " takes the name of a file");
@@ -111,6 +124,8 @@ void set(Options& options, std::string_view name, std::string_view text) {
         options.high = number(name, text, 0, kMaxLimit);
     } else if (name == "--cap") {
         options.cap = number(name, text, 0, kMaxLimit);
+    } else if (name == "--max-messages") {
+        options.max_messages = number(name, text, 0, kMaxLimit);
     } else if (name == "--budget") {
         options.budget = number(name, text, 0, kMaxLimit);
     } else if (name == "--stall") {
@@ -119,6 +134,8 @@ void set(Options& options, std::string_view name, std::string_view text) {
         options.min_rate = number(name, text, 0, kMaxLimit);
     } else if (name == "--clock") {
         options.clock_jumps = clock_jumps(text);
+    } else if (name == "--batching") {
+        options.batching = batching(text);
     } else if (name == "--plant") {
         options.plant = plant(text);
     } else if (name == "--tls-cert") {
@@ -161,7 +178,9 @@ std::string usage() {
     return "usage: mcbpd [--listen=ADDRESS] [--port=N] [--threads=N] [--output=" + joined_names() +
            "] [--sndbuf=BYTES] [--teardown-timeout=SECONDS] [--max-item=BYTES]\n"
            "             [--high=BYTES] [--cap=BYTES] [--budget=BYTES] [--stall=SECONDS]\n"
+           "             [--max-messages=N, of connections that send messages]\n"
            "             [--min-rate=BYTES_PER_SECOND, of connections through sendq]\n"
+           "             [--batching=both|input|none, to measure what it is worth]\n"
            "             [--clock=system|jumping, which tests move]\n"
            "             [--plant=FAULT@OFFSET, of shadowed connections]\n"
            "             [--tls-cert=FILE --tls-key=FILE]\n";

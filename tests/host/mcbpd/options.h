@@ -11,6 +11,14 @@
 
 namespace mcbpd {
 
+// What a turn of the event loop does with the requests that one read has brought. All but `both`
+// are there to be measured.
+enum class Batching {
+    both,   // runs them all, and flushes once
+    input,  // runs them all, and flushes after each
+    none,   // runs one, and flushes
+};
+
 struct Options {
     std::string listen = "127.0.0.1";
     uint16_t port = 0;  // 0: the kernel picks one
@@ -22,10 +30,12 @@ struct Options {
     // 0: none.
     size_t high = size_t{1} << 20;
     size_t cap = 0;
+    size_t max_messages = 0;
     size_t budget = 0;
     std::chrono::duration<double> stall{0};
     size_t min_rate = 0;       // bytes a second
     bool clock_jumps = false;  // when a client says so; for tests
+    Batching batching = Batching::both;
     Plant plant;
     // PEM files; without them connections are plain.
     std::string tls_cert;

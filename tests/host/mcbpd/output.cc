@@ -20,6 +20,7 @@ constexpr std::array kPaths = {
     Named{"sendq-libevent", make_sendq_libevent_path, true},
     Named{"sendq-copy", make_sendq_copy_path, true},
     Named{"sendq-ref", make_sendq_ref_path, true},
+    Named{"sendq-message", make_sendq_message_path, true},
 };
 
 bool does(const Named& path, Wire wire) {
@@ -50,6 +51,12 @@ OutputPath* OutputPaths::find(std::string_view name) const {
         }
     }
     return nullptr;
+}
+
+void OutputPaths::end_turn() const {
+    for (const auto& [name, path] : paths_) {
+        path->end_turn();
+    }
 }
 
 std::vector<std::string_view> OutputPaths::names(Wire wire) {

@@ -25,6 +25,7 @@ struct Flushed {
         blocked,  // the socket takes no more, or TLS wants to read first
         more,     // bytes wait, the budget is spent
         sending,  // bytes wait, the output writes them by itself
+        later,    // its path flushes it at the end of the turn
         failed,   // the connection is gone
     };
     State state = State::done;
@@ -41,6 +42,8 @@ class OutputOwner {
     // Called from the event loop when bytes have left, or when none will any more. May destroy the
     // output.
     virtual void output_progressed() = 0;
+    // Called from the end of the turn, for an output that was left to it. May destroy the output.
+    virtual void output_flushed(Flushed flushed) = 0;
     // The output has given up what waited, and takes no more: the connection is to be dropped. May
     // come at any time in which another connection's output is used.
     virtual void output_cut(Cut cut) = 0;
@@ -51,7 +54,7 @@ class OutputOwner {
     ~OutputOwner() = default;
 };
 
-// One connection's output. A piece that could not be taken makes the next flush fail.
+// One connection's output. A response that could not be taken makes the next flush fail.
 class Output {
   public:
     explicit Output(OutputOwner& owner) : owner_(owner) {}
@@ -59,10 +62,9 @@ class Output {
     Output& operator=(const Output&) = delete;
     virtual ~Output() = default;
 
-    // The bytes are the caller's again at once.
-    virtual void copy(std::string_view bytes) = 0;
-    // The item's value, which is not empty.
-    virtual void value(ItemPtr item) = 0;
+    // A response: its head, and behind it the value, of the item if there is one. All other bytes
+    // are the caller's again at once.
+    virtual void respond(std::string_view head, std::string_view value, ItemPtr item) = 0;
     virtual Flushed flush(Transport& transport) = 0;
     // The orderly end, when nothing waits; if blocked, again later. Neither comes anything then.
     virtual Flushed close(Transport& transport);
@@ -89,6 +91,29 @@ class Output {
     OutputOwner& owner_;
 };
 
+// An output that takes a response piece by piece.
+class PiecewiseOutput : public Output {
+  public:
+    using Output::Output;
+
+    void respond(std::string_view head, std::string_view value, ItemPtr item) final {
+        copy(head);
+        if (value.empty()) {
+            return;
+        }
+        if (item) {
+            this->value(std::move(item));
+        } else {
+            copy(value);
+        }
+    }
+
+    // The bytes are the caller's again at once.
+    virtual void copy(std::string_view bytes) = 0;
+    // The item's value, which is not empty.
+    virtual void value(ItemPtr item) = 0;
+};
+
 // One output path in one front-end thread: makes its connections' outputs and owns what they share.
 class OutputPath {
   public:
@@ -99,6 +124,8 @@ class OutputPath {
 
     // Outlived by the path and by its owner.
     virtual std::unique_ptr<Output> open(OutputOwner& owner) = 0;
+    // Flushes those of its outputs that were left to the end of the turn.
+    virtual void end_turn() {}
 };
 
 // What a connection's transport can be.
@@ -111,6 +138,7 @@ std::unique_ptr<OutputPath> make_bufferevent_path(const Limits& limits);
 std::unique_ptr<OutputPath> make_sendq_libevent_path(const Limits& limits);
 std::unique_ptr<OutputPath> make_sendq_copy_path(const Limits& limits);
 std::unique_ptr<OutputPath> make_sendq_ref_path(const Limits& limits);
+std::unique_ptr<OutputPath> make_sendq_message_path(const Limits& limits);
 
 // Every output path of one front-end thread that can do with its connections' transport.
 class OutputPaths {
@@ -121,6 +149,7 @@ class OutputPaths {
 
     // Null if there is no path of that name.
     OutputPath* find(std::string_view name) const;
+    void end_turn() const;
     static std::vector<std::string_view> names(Wire wire = Wire::plain);
 
   private:

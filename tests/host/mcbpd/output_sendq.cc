@@ -1,51 +1,19 @@
 #include "output_sendq.h"
 
-#include <algorithm>
-
 namespace mcbpd {
-namespace {
-
-sendq::queue_config config_of(const Limits& limits, void* user) {
-    sendq::queue_config config;
-    config.user = user;
-    config.copy_below = kCopyBelow;
-    config.low = limits.low;
-    config.high = limits.high;
-    config.max = limits.cap;
-    return config;
-}
-
-}  // namespace
 
 SendqOutput::SendqOutput(const sendq::pool& pool, const Limits& limits, OutputOwner& owner)
-    : Output(owner),
+    : PiecewiseOutput(owner),
       limits_(limits),
       pool_(pool),
-      queue_(sendq::queue::create(pool, config_of(limits, this)).or_throw()) {
-    queue_.set_min_rate(limits.min_rate, limits.min_rate_window).or_throw();
-}
-
-bool SendqOutput::holds(const Bucket& bucket) const {
-    const uint64_t sent = queue_.sent_bytes();
-    return std::any_of(borrowed_.begin(), borrowed_.end(), [&](const Borrowed& borrowed) {
-        return borrowed.bucket == &bucket && borrowed.until > sent;
-    });
-}
+      queue_(make_queue(pool, limits, this)) {}
 
 void SendqOutput::will_borrow(const Item& item) {
     const size_t bytes = item.value().size();
-    if (bytes < kCopyBelow) {
-        return;
+    if (bytes >= kCopyBelow) {
+        const uint64_t sent = queue_.sent_bytes();
+        borrowed_.add(item, sent + queue_.queued_bytes() + bytes, sent);
     }
-    const uint64_t sent = queue_.sent_bytes();
-    const uint64_t until = sent + queue_.queued_bytes() + bytes;
-    if (borrowed_.empty() || borrowed_.back().bucket != item.bucket()) {
-        const auto has_left = [&](const Borrowed& borrowed) { return borrowed.until <= sent; };
-        borrowed_.erase(std::remove_if(borrowed_.begin(), borrowed_.end(), has_left),
-                        borrowed_.end());
-        borrowed_.push_back({item.bucket(), until});
-    }
-    borrowed_.back().until = until;
 }
 
 void SendqOutput::discard() {

@@ -27,13 +27,14 @@ Server::Server(const Options& options)
       statistics_(options.threads, options.output),
       teardowns_(loop_, store_, front_ends_, options.teardown_timeout),
       rosters_(loop_, front_ends_),
+      pushes_(loop_, front_ends_),
       listener_(listen(options)),
       accept_again_(evtimer_new(loop_.base(), on_accept_again, this)),
       sigterm_(loop_.add(SIGTERM, EV_SIGNAL | EV_PERSIST, on_signal, this)),
       sigint_(loop_.add(SIGINT, EV_SIGNAL | EV_PERSIST, on_signal, this)) {
     for (size_t thread = 0; thread < options.threads; ++thread) {
         front_ends_.push_back(std::make_unique<FrontEnd>(options, tls_.get(), store_, teardowns_,
-                                                         rosters_, statistics_, thread));
+                                                         rosters_, pushes_, statistics_, thread));
     }
 }
 

@@ -12,6 +12,7 @@
 #include "event_loop.h"
 #include "front_end.h"
 #include "options.h"
+#include "pushes.h"
 #include "roster.h"
 #include "store.h"
 #include "teardown.h"
@@ -52,6 +53,7 @@ class Server {
     EventLoop loop_;
     Teardowns teardowns_;
     Rosters rosters_;
+    Pushes pushes_;
     ListenerPtr listener_;
     EventPtr accept_again_;
     EventPtr sigterm_;
