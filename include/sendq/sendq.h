@@ -126,7 +126,7 @@
 #include <stdint.h>
 
 #define SENDQ_VERSION_MAJOR 0
-#define SENDQ_VERSION_MINOR 2
+#define SENDQ_VERSION_MINOR 3
 #define SENDQ_VERSION_PATCH 0
 #define SENDQ_VERSION \
     (SENDQ_VERSION_MAJOR << 16 | SENDQ_VERSION_MINOR << 8 | SENDQ_VERSION_PATCH)
@@ -677,7 +677,7 @@ extern "C" {
 uint32_t sendq_version(void);
 
 /**
- * Returns the version as text, such as "0.2.0". Static memory.
+ * Returns the version as text, such as "0.3.0". Static memory.
  */
 const char *sendq_version_string(void);
 

@@ -13,7 +13,7 @@ pub extern "C" fn sendq_version() -> u32 {
         | part(env!("CARGO_PKG_VERSION_PATCH"))
 }
 
-/// Returns the version as text, such as "0.2.0". Static memory.
+/// Returns the version as text, such as "0.3.0". Static memory.
 #[unsafe(no_mangle)]
 pub extern "C" fn sendq_version_string() -> *const c_char {
     concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
