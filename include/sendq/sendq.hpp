@@ -1136,6 +1136,24 @@ class [[nodiscard]] cork_scope {
 
 /// The calls of a queue: those of queue, which owns it, and of queue_view, which does not.
 class queue_calls : public detail::pointer<sendq_t> {
+    // Above the calls that use them, because their types are deduced.
+
+    auto borrow(std::string_view view) noexcept {
+        return [q = get(), view](auto place, sendq_release_fn fn, void* arg) {
+            return sendq_append_ref(q, place(view).data(), view.size(), fn, arg);
+        };
+    }
+    auto message(const sendq_part_t* parts, std::size_t count) noexcept {
+        return detail::message_to{
+            parts, count, [q = get()](auto... args) { return sendq_append_message(q, args...); }};
+    }
+    auto message(const sendq_part_t* parts, std::size_t count, sendq_fd_t fd,
+                 std::size_t max_bytes) noexcept {
+        return detail::message_to{parts, count, [q = get(), fd, max_bytes](auto... args) {
+                                      return sendq_send(q, fd, args..., max_bytes);
+                                  }};
+    }
+
   public:
     // Appends have the hints and errors of sendq_append, and are all or nothing.
 
@@ -1534,23 +1552,6 @@ class queue_calls : public detail::pointer<sendq_t> {
     queue_calls(const queue_calls&) noexcept = default;
     queue_calls& operator=(const queue_calls&) noexcept = default;
     ~queue_calls() = default;
-
-  private:
-    auto borrow(std::string_view view) noexcept {
-        return [q = get(), view](auto place, sendq_release_fn fn, void* arg) {
-            return sendq_append_ref(q, place(view).data(), view.size(), fn, arg);
-        };
-    }
-    auto message(const sendq_part_t* parts, std::size_t count) noexcept {
-        return detail::message_to{
-            parts, count, [q = get()](auto... args) { return sendq_append_message(q, args...); }};
-    }
-    auto message(const sendq_part_t* parts, std::size_t count, sendq_fd_t fd,
-                 std::size_t max_bytes) noexcept {
-        return detail::message_to{parts, count, [q = get(), fd, max_bytes](auto... args) {
-                                      return sendq_send(q, fd, args..., max_bytes);
-                                  }};
-    }
 };
 
 /// A queue that somebody else owns: for callbacks, and for what pool::next returns. It is a
