@@ -3,6 +3,8 @@
 //     auto q = sendq::queue::create();
 //     if (!q) return q.error();
 //     if (auto r = q->append(std::move(reply)); !r) return r.error();
+//     if (auto r = q->append_message({header, sendq::part::ref(item->value), "\r\n"},
+//                                    std::move(item)); !r) return r.error();
 //     if (auto r = q->flush(fd); !r) return r.error();      the connection is over
 //     else if (r.blocked()) ...                             flush again when fd is writable
 //
@@ -13,7 +15,8 @@
 //
 // Ownership. An append that takes an owner or a callable moves it into the queue, and destroys it,
 // once, when sendq does not need the memory any more. If the append fails, the caller's object is
-// as it was before the call, even if it was passed by std::move() or memory is short.
+// as it was before the call, even if it was passed by std::move() or memory is short. A queue_view
+// owns nothing: it has the calls of a queue for who was given a sendq_t, such as a callback.
 //
 // Cost. The calls are those of sendq.h, inlined. An append allocates memory only for an owner or
 // callable that does not fit into a pointer, as its comment says, and at most once. If there is no
@@ -49,6 +52,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -83,7 +87,9 @@ class hints {
     constexpr bool want_read() const noexcept { return (bits_ & SENDQ_WANT_READ) != 0; }
     /// Of state: what is appended is held back.
     constexpr bool corked() const noexcept { return (bits_ & SENDQ_CORKED) != 0; }
-    /// Of state: appends are refused, after close or the end of the connection.
+    /// Of state: appends are refused, after close or the end of the connection. Of send: the
+    /// message was taken, and then the connection has failed, so that its owner was released with
+    /// that error.
     constexpr bool closed() const noexcept { return (bits_ & SENDQ_CLOSED) != 0; }
     /// All bits, as in sendq.h. 0: nothing to do.
     constexpr int bits() const noexcept { return bits_; }
@@ -162,32 +168,67 @@ inline std::string_view bytes(const void* data, std::size_t len) noexcept {
 
 namespace detail {
 
-/// A unique owner of a C handle.
-template <class T, void (*Free)(T*)>
-class handle {
+template <class T, class = void>
+constexpr bool is_bytes = false;
+template <class T>
+constexpr bool is_bytes<T, std::void_t<decltype(std::data(std::declval<const T&>()) +
+                                                std::size(std::declval<const T&>()))>> =
+    sizeof(*std::data(std::declval<const T&>())) == 1;
+
+template <class T>
+constexpr bool is_text = std::is_convertible_v<const T&, std::string_view>;
+
+}  // namespace detail
+
+/// The same for an array, vector or span of single bytes.
+template <class Bytes, std::enable_if_t<detail::is_bytes<Bytes>, int> = 0>
+std::string_view bytes(const Bytes& memory) noexcept {
+    return bytes(std::data(memory), std::size(memory));
+}
+
+namespace detail {
+
+/// A pointer to a C handle.
+template <class T>
+class pointer {
+  public:
+    using element_type = T;
+
+    /// True if it is not empty.
+    explicit operator bool() const noexcept { return handle_ != nullptr; }
+    /// For calls of sendq.h. Who owned the handle still does.
+    T* get() const noexcept { return handle_; }
+
+  protected:
+    explicit pointer(T* handle = nullptr) noexcept : handle_(handle) {}
+    pointer(const pointer&) noexcept = default;
+    pointer& operator=(const pointer&) noexcept = default;
+    ~pointer() = default;
+
+    T* handle_;
+};
+
+/// A unique owner of a C handle, with the calls of Calls.
+template <class Calls, auto Free>
+class handle : public Calls {
+    using T = typename Calls::element_type;
+
   public:
     handle() noexcept = default;
     /// Takes ownership of a handle of sendq.h.
-    explicit handle(T* owned) noexcept : owned_(owned) {}
-    handle(handle&& other) noexcept : owned_(other.release()) {}
+    explicit handle(T* owned) noexcept : Calls(owned) {}
+    handle(handle&& other) noexcept : Calls(other.release()) {}
     handle& operator=(handle&& other) noexcept {
         reset(other.release());
         return *this;
     }
     ~handle() { reset(); }
 
-    /// True if it is not empty.
-    explicit operator bool() const noexcept { return owned_ != nullptr; }
-    /// For calls of sendq.h. This object still owns the handle.
-    T* get() const noexcept { return owned_; }
     /// Gives up ownership: the caller frees the handle with sendq.h. This object is empty
     /// afterwards.
-    [[nodiscard]] T* release() noexcept { return std::exchange(owned_, nullptr); }
+    [[nodiscard]] T* release() noexcept { return std::exchange(this->handle_, nullptr); }
     /// Frees the handle, and takes ownership of another.
-    void reset(T* other = nullptr) noexcept { Free(std::exchange(owned_, other)); }
-
-  private:
-    T* owned_ = nullptr;
+    void reset(T* other = nullptr) noexcept { Free(std::exchange(this->handle_, other)); }
 };
 
 // Holders convert a C++ object to the `arg` of a sendq_release_fn, and back:
@@ -268,12 +309,28 @@ struct holder_of_owner<std::unique_ptr<T, Deleter>> {
 template <class T>
 using owner_holder = typename holder_of_owner<T>::type;
 
+template <class F>
+constexpr bool is_released = std::is_invocable_v<F&, std::error_code>;
+/// The release of a message may also ask how many bytes of it were sent.
+template <class F>
+constexpr bool is_released_at = std::is_invocable_v<F&, std::error_code, std::size_t>;
+
+template <class F>
+void call_released(F& released, std::size_t sent, int reason) noexcept {
+    if constexpr (is_released<F>) {
+        static_cast<void>(sent);
+        released(code(-reason));
+    } else {
+        released(code(-reason), sent);
+    }
+}
+
 /// For any callable: on the heap.
 template <class F>
 struct heap_callable : heap_holder<F> {
-    static void release(void* arg, const void*, std::size_t, int reason) noexcept {
+    static void release(void* arg, const void*, std::size_t len, int reason) noexcept {
         F* held = static_cast<F*>(arg);
-        (*held)(code(-reason));
+        call_released(*held, len, reason);
         ::delete held;
     }
 };
@@ -292,10 +349,10 @@ struct inline_callable {
     static std::string_view place(std::string_view view, const F&, const void*) noexcept {
         return view;
     }
-    static void release(void* arg, const void*, std::size_t, int reason) noexcept {
+    static void release(void* arg, const void*, std::size_t len, int reason) noexcept {
         alignas(F) unsigned char held[sizeof(F)];
         std::memcpy(held, &arg, sizeof(F));
-        (*std::launder(reinterpret_cast<F*>(held)))(code(-reason));
+        call_released(*std::launder(reinterpret_cast<F*>(held)), len, reason);
     }
 };
 
@@ -304,51 +361,111 @@ using callable_holder =
     std::conditional_t<std::is_trivially_copyable_v<F> && sizeof(F) <= sizeof(void*),
                        inline_callable<F>, heap_callable<F>>;
 
-/// The append of append_held for sendq_append_ref.
-struct append_ref_to {
-    sendq_t* q;
-    int operator()(std::string_view view, sendq_release_fn fn, void* arg) const noexcept {
-        return sendq_append_ref(q, view.data(), view.size(), fn, arg);
+/// Where the bytes of a view are once their owner is stored.
+template <class Holder, class T>
+struct placement {
+    const T& from;
+    const void* arg;
+    std::string_view operator()(std::string_view view) const noexcept {
+        return Holder::place(view, from, arg);
     }
 };
 
-/// Stores `object` for `append(view, release, arg)`, and restores it if that fails. After a success
-/// it may be destroyed already, and so may the place where it came from.
+/// Stores `object` for `append(place, release, arg)`, and restores it if that fails. After a
+/// success it may be destroyed already, and so may the place where it came from.
 template <class Holder, class T, class Append>
-int append_held(T& object, std::string_view view, Append append) noexcept {
+int append_held(T& object, Append append) noexcept {
     static_assert(std::is_nothrow_move_constructible_v<T>, "moving it must not throw");
     static_assert(std::is_nothrow_destructible_v<T>, "destroying it must not throw");
     void* arg = nullptr;
     if (!Holder::store(object, arg)) {
         return -ENOMEM;
     }
-    const int returned = append(Holder::place(view, object, arg), &Holder::release, arg);
+    const int returned = append(placement<Holder, T>{object, arg}, &Holder::release, arg);
     if (SENDQ_FAILED(returned)) {
         Holder::restore(object, arg);
     }
     return returned;
 }
 
+template <class T>
+constexpr bool is_shared_ptr = false;
+template <class T>
+constexpr bool is_shared_ptr<std::shared_ptr<T>> = true;
+
 template <class Owner, class Append>
-int append_owner(Owner&& owner, std::string_view view, Append append) noexcept {
-    static_assert(!std::is_lvalue_reference_v<Owner>, "give the owner up: std::move(owner)");
-    return append_held<owner_holder<Owner>>(owner, view, append);
+int append_owner(Owner&& owner, Append append) noexcept {
+    using object = std::decay_t<Owner>;
+    static_assert(!std::is_pointer_v<object>, "a pointer owns nothing");
+    if constexpr (is_shared_ptr<object> && !std::is_same_v<Owner, object>) {
+        object copy(owner);
+        return append_held<owner_holder<object>>(copy, append);
+    } else {
+        static_assert(!std::is_lvalue_reference_v<Owner>, "give the owner up: std::move(owner)");
+        return append_held<owner_holder<Owner>>(owner, append);
+    }
 }
 
 template <class F, class Append>
-int append_callable(F&& released, std::string_view view, Append append) noexcept {
+int append_callable(F&& released, Append append) noexcept {
     using callable = std::decay_t<F>;
-    static_assert(std::is_nothrow_invocable_v<callable&, std::error_code>,
+    static_assert(std::is_nothrow_invocable_v<callable&, std::error_code> ||
+                      std::is_nothrow_invocable_v<callable&, std::error_code, std::size_t>,
                   "it is called as released(std::error_code), and must be noexcept");
     if constexpr (std::is_lvalue_reference_v<F>) {
         static_assert(std::is_nothrow_constructible_v<callable, F>,
                       "copying it must not throw: std::move(released)");
         callable copy(released);
-        return append_held<callable_holder<callable>>(copy, view, append);
+        return append_held<callable_holder<callable>>(copy, append);
     } else {
-        return append_held<callable_holder<callable>>(released, view, append);
+        return append_held<callable_holder<callable>>(released, append);
     }
 }
+
+template <class T, class = void>
+constexpr bool has_call_operator = false;
+template <class T>
+constexpr bool has_call_operator<T, std::void_t<decltype(&T::operator())>> = true;
+
+/// In place of an owner.
+struct no_owner {
+    std::string_view operator()(std::string_view view) const noexcept { return view; }
+};
+
+/// What a message or a part may own: an object, or a callable.
+template <class T>
+constexpr bool is_ownable = std::is_class_v<std::decay_t<T>> || is_released<std::decay_t<T>> ||
+                            is_released_at<std::decay_t<T>>;
+
+template <class Owner, class Append>
+int append_owned(Owner&& owner, Append append) noexcept {
+    using object = std::decay_t<Owner>;
+    if constexpr (std::is_same_v<object, no_owner>) {
+        return append(no_owner(), nullptr, nullptr);
+    } else if constexpr (is_released<object> || is_released_at<object>) {
+        return append_callable(std::forward<Owner>(owner), append);
+    } else {
+        static_assert(!has_call_operator<object>,
+                      "it is called as released(std::error_code), or with a std::size_t as well");
+        return append_owner(std::forward<Owner>(owner), append);
+    }
+}
+
+/// Memory for a call, on the stack if it is little.
+template <class T, std::size_t Few>
+class scratch {
+  public:
+    explicit scratch(std::size_t count) noexcept
+        : many_(count > Few ? new (std::nothrow) T[count] : nullptr),
+          data_(count > Few ? many_.get() : few_) {}
+    /// nullptr: out of memory.
+    T* data() noexcept { return data_; }
+
+  private:
+    T few_[Few];
+    const std::unique_ptr<T[]> many_;
+    T* const data_;
+};
 
 // Times are std::chrono::nanoseconds here, which are signed and so have one bit less. A value that
 // does not fit becomes the nearest one that does.
@@ -379,6 +496,12 @@ std::uint64_t to_ns(std::chrono::time_point<Clock, Duration> time) noexcept {
     return to_ns(time.time_since_epoch());
 }
 
+/// The arg for an object that is held by reference.
+template <class T>
+void* to_arg(T& object) noexcept {
+    return const_cast<void*>(static_cast<const volatile void*>(std::addressof(object)));
+}
+
 /// Copying a shorter string costs less than holding it.
 constexpr std::size_t min_owned_string = 256;
 
@@ -391,6 +514,9 @@ constexpr std::uint32_t sockets_nonblocking = SENDQ_SOCKETS_NONBLOCKING;
 /// Flag of pool_config, a promise: the process ignores SIGPIPE. With both promises, a file costs
 /// one system call; without them, up to six.
 constexpr std::uint32_t sigpipe_ignored = SENDQ_SIGPIPE_IGNORED;
+
+/// Flag of queue_config: the queue counts messages.
+constexpr std::uint32_t messages = SENDQ_MESSAGES;
 
 /// The configuration of a pool: the fields of sendq_pool_config_t. They are 0, which means the
 /// default, until set.
@@ -413,17 +539,35 @@ struct pool_config : sendq_pool_config_t {
     void set_clock(F& clock) noexcept {
         static_assert(std::is_nothrow_invocable_v<F&>, "it is called by C, and must be noexcept");
         now = [](void* arg) noexcept { return detail::to_ns((*static_cast<F*>(arg))()); };
-        now_arg = const_cast<void*>(static_cast<const volatile void*>(std::addressof(clock)));
+        now_arg = detail::to_arg(clock);
     }
 
-    /// Called as waker() when a queue becomes ready while no other is (see wake in sendq.h). It is held
-    /// by reference, and must outlive the pool and its queues. It must be noexcept, and thread-safe if the
-    /// pool and its queues are.
+    /// The pool's blocks are allocated by memory.allocate(std::size_t), which returns a void*, and
+    /// freed by memory.deallocate(void*, std::size_t). Both must be noexcept. memory is held by
+    /// reference, and must live until all blocks are freed (alloc_arg in sendq_pool_config_t). See
+    /// sendq_alloc_fn for what it has to observe.
+    template <class Memory>
+    void set_allocator(Memory& memory) noexcept {
+        static_assert(noexcept(memory.allocate(std::size_t()))&& noexcept(
+                          memory.deallocate(std::declval<void*>(), std::size_t())),
+                      "it is called by C, and must be noexcept");
+        alloc = [](void* arg, std::size_t len) noexcept -> void* {
+            return static_cast<Memory*>(arg)->allocate(len);
+        };
+        dealloc = [](void* arg, void* block, std::size_t len) noexcept {
+            static_cast<Memory*>(arg)->deallocate(block, len);
+        };
+        alloc_arg = detail::to_arg(memory);
+    }
+
+    /// Called as waker() when a queue becomes ready while no other is (see wake in sendq.h). It is
+    /// held by reference, and must outlive the pool and its queues. It must be noexcept, and
+    /// thread-safe if the pool and its queues are.
     template <class F>
     void set_wake(F& waker) noexcept {
         static_assert(std::is_nothrow_invocable_v<F&>, "it is called by C, and must be noexcept");
         wake = [](void* arg) noexcept { (*static_cast<F*>(arg))(); };
-        wake_arg = const_cast<void*>(static_cast<const volatile void*>(std::addressof(waker)));
+        wake_arg = detail::to_arg(waker);
     }
 };
 
@@ -433,9 +577,13 @@ struct queue_config : sendq_config_t {
     queue_config() noexcept : sendq_config_t() { size = sizeof(sendq_config_t); }
 };
 
+class queue;
+class queue_calls;
+class queue_view;
+
 /// Memory and a byte budget that many queues share. The queues keep the pool alive; this handle may
 /// be destroyed before them.
-class pool : public detail::handle<sendq_pool_t, sendq_pool_free> {
+class pool : public detail::handle<detail::pointer<sendq_pool_t>, sendq_pool_free> {
   public:
     using handle::handle;
 
@@ -455,7 +603,7 @@ class pool : public detail::handle<sendq_pool_t, sendq_pool_free> {
 
     /// sendq_pool_heaviest: fills up to count entries of out with the queues that hold most memory,
     /// the heaviest first, and returns how many; 0 also if there is no memory to sort them. The
-    /// queues still belong to their owners; sendq_user identifies each.
+    /// queues still belong to their owners; queue_view(out[i]).user() identifies each.
     std::size_t heaviest(sendq_t** out, std::size_t count) const noexcept {
         const int found = sendq_pool_heaviest(get(), out, count);
         return found < 0 ? 0 : static_cast<std::size_t>(found);
@@ -465,26 +613,31 @@ class pool : public detail::handle<sendq_pool_t, sendq_pool_free> {
         return heaviest(out, Count);
     }
 
-    /// sendq_pool_stalled: fills up to count entries of out with the queues that have stalled for more
-    /// than older_than, and returns how many.
+    /// sendq_pool_stalled: fills up to count entries of out with the queues that have stalled for
+    /// more than older_than, and returns how many. A negative time is like 0.
     std::size_t stalled(std::chrono::nanoseconds older_than, sendq_t** out,
                         std::size_t count) const noexcept {
         const std::uint64_t ns = detail::to_ns(older_than);
         const int found = sendq_pool_stalled(get(), ns, out, count);
         return found < 0 ? 0 : static_cast<std::size_t>(found);
     }
+    template <std::size_t Count>
+    std::size_t stalled(std::chrono::nanoseconds older_than,
+                        sendq_t* (&out)[Count]) const noexcept {
+        return stalled(older_than, out, Count);
+    }
 
     /// sendq_pool_bytes: all that counts against the budget now.
     std::uint64_t bytes() const noexcept { return sendq_pool_bytes(get()); }
 
-    /// sendq_pool_next: the next queue that is ready, each once a turn; nullptr ends the turn. It still
-    /// belongs to its owner; sendq_user identifies it.
+    /// sendq_pool_next: the next queue that is ready, each once a turn; an empty view ends the
+    /// turn.
     ///
-    ///     while (sendq_t* q = pool.next()) flush(sendq_user(q));
-    sendq_t* next() noexcept { return sendq_pool_next(get()); }
+    ///     while (auto q = pool.next()) on_flushed(q, q.flush(q.user<connection>()->fd));
+    queue_view next() noexcept;
 
-    /// sendq_pool_retry_after_ns: in what time a queue is ready; empty if only an append or a socket
-    /// can make one ready.
+    /// sendq_pool_retry_after_ns: in what time a queue is ready; empty if only an append or a
+    /// socket can make one ready.
     std::optional<std::chrono::nanoseconds> retry_after() const noexcept {
         return detail::to_wait(sendq_pool_retry_after_ns(get()));
     }
@@ -527,14 +680,14 @@ class buffer {
     }
 
     /// Does not copy view, which must stay valid and unchanged while owner lives. The buffer owns
-    /// owner. On failure owner is as it was before the call. See queue::append_owned.
+    /// owner. On failure owner is as it was before the call. See append_owned of queue.
     template <class Owner>
     static expected<buffer> own(Owner&& owner, std::string_view view) noexcept {
         sendq_buf_t* made = nullptr;
-        const auto wrap = [&made](std::string_view held, sendq_release_fn fn, void* arg) {
-            return sendq_buf_wrap(nullptr, held.data(), held.size(), fn, arg, &made);
+        const auto wrap = [&made, view](auto place, sendq_release_fn fn, void* arg) {
+            return sendq_buf_wrap(nullptr, place(view).data(), view.size(), fn, arg, &made);
         };
-        const result r(detail::append_owner(std::forward<Owner>(owner), view, wrap));
+        const result r(detail::append_owner(std::forward<Owner>(owner), wrap));
         return {r, buffer(made, view.size())};
     }
 
@@ -566,7 +719,312 @@ class buffer {
     std::size_t size_ = 0;
 };
 
-/// Memory of the queue to write into: queue::reserve. commit ends it. If it is destroyed before,
+namespace detail {
+
+template <class Owner>
+class own_part;
+template <class File>
+class own_file_part;
+
+}  // namespace detail
+
+/// A part of a message: a sendq_part_t, which owns nothing. Text, memory and buffers convert to it:
+///
+///     q.append_message({"HTTP/1.1 200 OK\r\n", fields, part::ref(body), buf});
+///
+/// What it refers to has to live until append_message or send returns, and what is borrowed until
+/// the message is released.
+struct part : sendq_part_t {
+    /// No bytes.
+    part() noexcept : sendq_part_t() {}
+    /// A part of C.
+    explicit part(const sendq_part_t& other) noexcept : sendq_part_t(other) {}
+
+    /// Copies text, such as a std::string_view or a literal ...
+    template <class Text, std::enable_if_t<detail::is_text<Text>, int> = 0>
+    part(const Text& text) noexcept : part(copy(std::string_view(text))) {}
+    /// ... or an array, vector or span of single bytes.
+    template <class Bytes,
+              std::enable_if_t<detail::is_bytes<Bytes> && !detail::is_text<Bytes>, int> = 0>
+    part(const Bytes& memory) noexcept : part(copy(bytes(memory))) {}
+    part(std::nullptr_t) = delete;
+    /// All of a shared buffer.
+    part(const buffer& buf) noexcept : part(share(buf, 0, buf.size())) {}
+
+    /// Copies view.
+    static part copy(std::string_view view) noexcept {
+        return part(sendq_part_copy(view.data(), view.size()));
+    }
+    /// Borrows view, which must stay valid and unchanged until the message is released.
+    static part ref(std::string_view view) noexcept {
+        return part(sendq_part_ref(view.data(), view.size()));
+    }
+    /// The bytes of a temporary string are gone before they are sent: use own.
+    template <class Text,
+              std::enable_if_t<std::is_same_v<std::remove_cv_t<Text>, std::string>, int> = 0>
+    static part ref(Text&& text) = delete;
+    /// len bytes of a shared buffer, from offset.
+    static part share(const buffer& buf, std::size_t offset, std::size_t len) noexcept {
+        return part(sendq_part_buf(buf.get(), offset, len));
+    }
+    /// len bytes of a file, from offset. It stays open until the message is released.
+    static part file(int fd, std::uint64_t offset, std::uint64_t len) noexcept {
+        return part(sendq_part_file(fd, offset, len));
+    }
+    /// The same for a file that sendq closes when it needs it no more. If the append fails, fd
+    /// still belongs to the caller.
+    static part owned_file(int fd, std::uint64_t offset, std::uint64_t len) noexcept {
+        return part(sendq_part_owned_file(fd, offset, len));
+    }
+
+    // These two own something that they give back if the append fails, so their type depends on it,
+    // and they are only used in sendq::parts(...).
+
+    /// Borrows view, which stays valid and unchanged while owner lives: sendq_part_own. owner is
+    /// what append_message takes as one.
+    template <class Owner>
+    static detail::own_part<Owner> own(Owner&& owner, std::string_view view) noexcept {
+        return {std::forward<Owner>(owner), view};
+    }
+    /// owned_file for any owner of a descriptor: file.release() gives it up and returns it,
+    /// file.reset(int) takes it back if the append fails. Both must be noexcept.
+    template <class File, std::enable_if_t<std::is_class_v<std::decay_t<File>>, int> = 0>
+    static detail::own_file_part<File> owned_file(File&& file, std::uint64_t offset,
+                                                  std::uint64_t len) noexcept {
+        return {std::forward<File>(file), offset, len};
+    }
+};
+
+static_assert(std::is_standard_layout_v<part> && sizeof(part) == sizeof(sendq_part_t),
+              "an array of it is one of sendq_part_t");
+
+/// The parts of a message: `{...}`, or an array, vector or span of part.
+class part_span {
+  public:
+    part_span(std::initializer_list<part> parts) noexcept
+        : part_span(parts.begin(), parts.size()) {}
+    template <class Parts,
+              std::enable_if_t<std::is_convertible_v<
+                                   decltype(std::data(std::declval<const Parts&>())), const part*>,
+                               int> = 0>
+    part_span(const Parts& parts) noexcept : part_span(std::data(parts), std::size(parts)) {}
+    part_span(const part* parts, std::size_t count) noexcept : parts_(parts), count_(count) {}
+
+    const part* data() const noexcept { return parts_; }
+    std::size_t size() const noexcept { return count_; }
+
+  private:
+    const part* parts_;
+    std::size_t count_;
+};
+
+namespace detail {
+
+/// Follows the bytes of parts that have moved with their owner.
+template <class Place>
+bool follow(sendq_part_t& part, Place place) noexcept {
+    if (part.data == nullptr) {
+        return false;
+    }
+    const void* data = part.data;
+    part.data = place(bytes(data, static_cast<std::size_t>(part.len))).data();
+    return part.data != data;
+}
+
+/// The append of append_owned for a message: `call(parts, count, release, arg)`.
+template <class Call>
+struct message_to {
+    const sendq_part_t* parts;
+    std::size_t count;
+    Call call;
+
+    template <class Place>
+    int operator()(Place place, sendq_release_fn fn, void* arg) const noexcept {
+        if (count > INT_MAX) {
+            return -EINVAL;
+        }
+        for (std::size_t i = 0; i < count; i++) {
+            sendq_part_t moved = parts[i];
+            if (follow(moved, place)) {
+                return followed(place, fn, arg);
+            }
+        }
+        return call(parts, static_cast<int>(count), fn, arg);
+    }
+
+  private:
+    /// Some bytes are inside the owner itself, such as those of a short std::string.
+    template <class Place>
+    int followed(Place place, sendq_release_fn fn, void* arg) const noexcept {
+        scratch<sendq_part_t, 16> copies(count);
+        if (copies.data() == nullptr) {
+            return -ENOMEM;
+        }
+        for (std::size_t i = 0; i < count; i++) {
+            copies.data()[i] = parts[i];
+            follow(copies.data()[i], place);
+        }
+        return call(copies.data(), static_cast<int>(count), fn, arg);
+    }
+};
+
+template <class Call>
+message_to(const sendq_part_t*, std::size_t, Call) -> message_to<Call>;
+
+/// part::own. It refers to the owner, which moves when the message is appended.
+template <class Owner>
+class own_part {
+  public:
+    own_part(Owner&& owner, std::string_view view) noexcept
+        : owner_(std::addressof(owner)), view_(view) {}
+
+    part describe() const noexcept {
+        return part(sendq_part_own(view_.data(), view_.size(), nullptr, nullptr));
+    }
+
+    /// Gives the owner to the i-th of the parts for next(), and takes it back if that fails.
+    template <std::size_t Count, class Next>
+    int give(sendq_part_t (&parts)[Count], std::size_t i, Next next) const noexcept {
+        return append_owned(static_cast<Owner&&>(*owner_),
+                            [&parts, i, next](auto place, sendq_release_fn fn, void* arg) {
+                                parts[i].release = fn;
+                                parts[i].arg = arg;
+                                for (sendq_part_t& each : parts) {
+                                    follow(each, place);
+                                }
+                                return next();
+                            });
+    }
+
+  private:
+    static_assert(is_ownable<Owner>, "it owns nothing");
+    std::remove_reference_t<Owner>* owner_;
+    std::string_view view_;
+};
+
+/// part::owned_file for an owner of a descriptor.
+template <class File>
+class own_file_part {
+  public:
+    own_file_part(File&& file, std::uint64_t offset, std::uint64_t len) noexcept
+        : file_(file), offset_(offset), len_(len) {}
+
+    part describe() const noexcept { return part::owned_file(-1, offset_, len_); }
+
+    template <std::size_t Count, class Next>
+    int give(sendq_part_t (&parts)[Count], std::size_t i, Next next) const noexcept {
+        parts[i].fd = file_.release();
+        const int fd = parts[i].fd;
+        const int returned = next();
+        if (SENDQ_FAILED(returned)) {
+            file_.reset(fd);
+        }
+        return returned;
+    }
+
+  private:
+    static_assert(!std::is_lvalue_reference_v<File>, "give the file up: std::move(file)");
+    static_assert(
+        noexcept(std::declval<File&>().release()) && noexcept(std::declval<File&>().reset(0)),
+        "release() and reset(int) must be noexcept");
+    File& file_;
+    std::uint64_t offset_;
+    std::uint64_t len_;
+};
+
+template <class T>
+constexpr bool is_owning_part = false;
+template <class Owner>
+constexpr bool is_owning_part<own_part<Owner>> = true;
+template <class File>
+constexpr bool is_owning_part<own_file_part<File>> = true;
+
+/// sendq::parts. At least one, so that {} is none.
+template <class First, class... Rest>
+class part_list {
+  public:
+    explicit part_list(const First& first, const Rest&... rest) noexcept : parts_(first, rest...) {}
+
+    /// Calls append(parts, count) while the owners of the parts are stored, and restores them if it
+    /// fails.
+    template <class Append>
+    int append(Append append) const noexcept {
+        return append_from(append, std::index_sequence_for<First, Rest...>());
+    }
+
+  private:
+    using tuple = std::tuple<First, Rest...>;
+    static constexpr std::size_t count = 1 + sizeof...(Rest);
+
+    template <class Append, std::size_t... I>
+    int append_from(Append append, std::index_sequence<I...>) const noexcept {
+        sendq_part_t array[count] = {describe(std::get<I>(parts_))...};
+        return give<0>(array, append);
+    }
+
+    static part describe(const part& plain) noexcept { return plain; }
+    template <class Owning>
+    static part describe(const Owning& owning) noexcept {
+        return owning.describe();
+    }
+
+    template <std::size_t I, class Append>
+    int give(sendq_part_t (&array)[count], Append append) const noexcept {
+        if constexpr (I == count) {
+            return append(array, I);
+        } else if constexpr (is_owning_part<std::tuple_element_t<I, tuple>>) {
+            return std::get<I>(parts_).give(
+                array, I, [this, &array, append] { return give<I + 1>(array, append); });
+        } else {
+            return give<I + 1>(array, append);
+        }
+    }
+
+    tuple parts_;
+};
+
+template <class T>
+using listed_part = std::conditional_t<is_owning_part<std::decay_t<T>>, std::decay_t<T>, part>;
+
+}  // namespace detail
+
+/// The parts of a message, some of which have owners of their own:
+///
+///     q.append_message(parts(header, part::own(std::move(value), view), "\r\n"));
+///
+/// It is made for one call, and refers to what it was made from. If the call fails, the owners are
+/// as they were before.
+template <class... Parts>
+detail::part_list<detail::listed_part<Parts>...> parts(Parts&&... each) noexcept {
+    return detail::part_list<detail::listed_part<Parts>...>(
+        detail::listed_part<Parts>(std::forward<Parts>(each))...);
+}
+
+/// A hole in a queue: make_hole. It has to be filled, or no flush sends what is behind it. Moving
+/// it makes the other one empty. It holds no pointer, so the queue may be destroyed before it.
+class [[nodiscard]] hole {
+  public:
+    hole() noexcept = default;
+    /// Takes over a hole of sendq.h.
+    explicit hole(sendq_hole_t open) noexcept : open_(open) {}
+    hole(hole&& other) noexcept : open_(other.release()) {}
+    hole& operator=(hole&& other) noexcept {
+        open_ = other.release();
+        return *this;
+    }
+
+    /// True if it is to be filled.
+    explicit operator bool() const noexcept { return open_.id != 0; }
+    /// For calls of sendq.h.
+    sendq_hole_t get() const noexcept { return open_; }
+    /// Gives it up: the caller fills it with sendq.h. This object is empty afterwards.
+    [[nodiscard]] sendq_hole_t release() noexcept { return std::exchange(open_, sendq_hole_t()); }
+
+  private:
+    sendq_hole_t open_ = {};
+};
+
+/// Memory of the queue to write into: reserve of queue. commit ends it. If it is destroyed before,
 /// nothing is appended. The queue must outlive it.
 class [[nodiscard]] reservation {
   public:
@@ -606,7 +1064,7 @@ class [[nodiscard]] reservation {
     }
 
   private:
-    friend class queue;
+    friend class queue_calls;
     reservation(sendq_t* q, std::size_t size) noexcept : q_(q), size_(size), made_(0) {
         void* memory = nullptr;
         made_ = result(sendq_reserve(q, size, &memory));
@@ -623,11 +1081,11 @@ class [[nodiscard]] reservation {
     result made_;
 };
 
-/// Holds back what is appended: queue::cork. uncork or rollback ends it. If it is destroyed before,
-/// it rolls back, and a SENDQ_RESUME of that rollback is lost: a host that pauses its producers
-/// should call rollback itself. In a callback of the queue, what a rollback discards is released
-/// after that callback has returned. The queue must outlive this object, and this object must
-/// outlive reservations made meanwhile.
+/// Holds back what is appended: cork of queue. uncork or rollback ends it. If it is destroyed
+/// before, it rolls back, and a SENDQ_RESUME of that rollback is lost: a host that pauses its
+/// producers should call rollback itself. In a callback of the queue, what a rollback discards is
+/// released after that callback has returned. The queue must outlive this object, and this object
+/// must outlive reservations made meanwhile.
 class [[nodiscard]] cork_scope {
   public:
     cork_scope(cork_scope&& other) noexcept
@@ -651,7 +1109,7 @@ class [[nodiscard]] cork_scope {
     result rollback() noexcept { return end(sendq_rollback); }
 
   private:
-    friend class queue;
+    friend class queue_calls;
     explicit cork_scope(sendq_t* q) noexcept : q_(q), made_(sendq_cork(q)) {
         if (!made_) {
             q_ = nullptr;
@@ -676,21 +1134,27 @@ class [[nodiscard]] cork_scope {
     result made_;
 };
 
-/// The output of one connection: the queued bytes, in order. Destroying it discards them. To send
-/// them first, call close and flush until nothing is queued.
-class queue : public detail::handle<sendq_t, sendq_free> {
+/// The calls of a queue: those of queue, which owns it, and of queue_view, which does not.
+class queue_calls : public detail::pointer<sendq_t> {
+    // Above the calls that use them, because their types are deduced.
+
+    auto borrow(std::string_view view) noexcept {
+        return [q = get(), view](auto place, sendq_release_fn fn, void* arg) {
+            return sendq_append_ref(q, place(view).data(), view.size(), fn, arg);
+        };
+    }
+    auto message(const sendq_part_t* parts, std::size_t count) noexcept {
+        return detail::message_to{
+            parts, count, [q = get()](auto... args) { return sendq_append_message(q, args...); }};
+    }
+    auto message(const sendq_part_t* parts, std::size_t count, sendq_fd_t fd,
+                 std::size_t max_bytes) noexcept {
+        return detail::message_to{parts, count, [q = get(), fd, max_bytes](auto... args) {
+                                      return sendq_send(q, fd, args..., max_bytes);
+                                  }};
+    }
+
   public:
-    using handle::handle;
-
-    /// sendq_new with the process's default pool.
-    static expected<queue> create(const queue_config& config = {}) noexcept {
-        return make(nullptr, config);
-    }
-    /// sendq_new. EINVAL also for an empty pool.
-    static expected<queue> create(const pool& from, const queue_config& config = {}) noexcept {
-        return from ? make(from.get(), config) : expected<queue>(result(-EINVAL), queue());
-    }
-
     // Appends have the hints and errors of sendq_append, and are all or nothing.
 
     /// Copies view.
@@ -731,16 +1195,19 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     }
     template <class Piece>
     result appendv(const Piece* pieces, std::size_t count) noexcept {
-        constexpr std::size_t at_hand = 64;
-        iovec few[at_hand];
-        if (count <= at_hand) {
-            return appendv(few, fill(few, pieces, count));
-        }
         if (count > INT_MAX) {
             return result(-EINVAL);
         }
-        const std::unique_ptr<iovec[]> many(new (std::nothrow) iovec[count]);
-        return many ? appendv(many.get(), fill(many.get(), pieces, count)) : result(-ENOMEM);
+        detail::scratch<iovec, 64> iov(count);
+        if (iov.data() == nullptr) {
+            return result(-ENOMEM);
+        }
+        for (std::size_t i = 0; i < count; i++) {
+            const std::string_view piece = pieces[i];
+            iov.data()[i].iov_base = const_cast<char*>(piece.data());
+            iov.data()[i].iov_len = piece.size();
+        }
+        return appendv(iov.data(), count);
     }
     /// sendq_appendv.
     result appendv(const iovec* iov, std::size_t count) noexcept {
@@ -752,25 +1219,16 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     /// and unchanged while owner lives. Fewer than copy_below bytes are copied, and owner is
     /// destroyed before this returns.
     ///
-    /// owner may be of any type that moves without throwing. A std::unique_ptr costs no allocation
-    /// unless its deleter has state; any other owner costs one. The bytes may be inside owner
-    /// itself, like those of a std::array or a short std::string.
+    /// owner may be of any type that moves without throwing. A std::shared_ptr may also be copied.
+    /// A std::unique_ptr costs no allocation unless its deleter has state; any other owner costs
+    /// one. The bytes may be inside owner itself, like those of a std::array or a short
+    /// std::string.
     ///
     /// An empty view succeeds on an open queue, and owner is destroyed before this returns. ENOMEM
     /// also if there is no memory to hold owner. On any failure owner is as it was before the call.
     template <class Owner>
     result append_owned(Owner&& owner, std::string_view view) noexcept {
-        return result(
-            detail::append_owner(std::forward<Owner>(owner), view, detail::append_ref_to{get()}));
-    }
-    /// The same with a copy of the shared_ptr.
-    template <class T>
-    result append_owned(const std::shared_ptr<T>& owner, std::string_view view) noexcept {
-        return append_owned(std::shared_ptr<T>(owner), view);
-    }
-    template <class T>
-    result append_owned(std::shared_ptr<T>& owner, std::string_view view) noexcept {
-        return append_owned(std::shared_ptr<T>(owner), view);
+        return result(detail::append_owner(std::forward<Owner>(owner), borrow(view)));
     }
 
     /// Borrows view, which must stay valid and unchanged until released(std::error_code) is called,
@@ -784,8 +1242,7 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     /// failure released is not called, and is as it was before the call.
     template <class F>
     result append_ref(std::string_view view, F&& released) noexcept {
-        return result(
-            detail::append_callable(std::forward<F>(released), view, detail::append_ref_to{get()}));
+        return result(detail::append_callable(std::forward<F>(released), borrow(view)));
     }
     /// Borrows view, which stays valid for good, or until the host has learned in another way that
     /// it is not needed any more (notify).
@@ -800,7 +1257,7 @@ class queue : public detail::handle<sendq_t, sendq_free> {
         const auto append = [this, fd, offset, len](auto, sendq_release_fn fn, void* arg) {
             return sendq_append_file(get(), fd, offset, len, fn, arg);
         };
-        return result(detail::append_callable(std::forward<F>(released), {}, append));
+        return result(detail::append_callable(std::forward<F>(released), append));
     }
     /// The same for a file that stays open until the host has learned in another way that it is not
     /// needed any more (notify).
@@ -815,7 +1272,57 @@ class queue : public detail::handle<sendq_t, sendq_free> {
         const auto append = [this](auto, sendq_release_fn fn, void* arg) {
             return sendq_notify(get(), fn, arg);
         };
-        return result(detail::append_callable(std::forward<F>(released), {}, append));
+        return result(detail::append_callable(std::forward<F>(released), append));
+    }
+
+    /// sendq_append_message: appends a message, all of its parts or none, and holds owner until the
+    /// last part that was not copied is sent or discarded. What parts borrow must stay valid and
+    /// unchanged while owner lives; without an owner, for good.
+    ///
+    ///     q.append_message({header, part::ref(item->value), "\r\n"}, std::move(item));
+    ///
+    /// owner is as for append_owned, or a callable as for append_ref, which may also be called as
+    /// released(std::error_code, std::size_t sent): how many bytes of this message were sent. If
+    /// all parts are copied, or there are no bytes, owner is released before this returns; in a
+    /// release callback, after that callback. Bytes of the parts may be inside owner itself; with
+    /// more than 16 parts, following them costs another allocation. ENOMEM also if there is no
+    /// memory for owner. On any failure owner is as it was before the call.
+    template <class Owner = detail::no_owner, std::enable_if_t<detail::is_ownable<Owner>, int> = 0>
+    result append_message(part_span parts, Owner&& owner = Owner()) noexcept {
+        return result(
+            detail::append_owned(std::forward<Owner>(owner), message(parts.data(), parts.size())));
+    }
+    /// The same for parts with owners of their own.
+    template <class... Parts, class Owner = detail::no_owner,
+              std::enable_if_t<detail::is_ownable<Owner>, int> = 0>
+    result append_message(detail::part_list<Parts...>&& parts, Owner&& owner = Owner()) noexcept {
+        return result(parts.append([this, &owner](const sendq_part_t* array, std::size_t count) {
+            return detail::append_owned(std::forward<Owner>(owner), message(array, count));
+        }));
+    }
+    /// sendq_end_message: what was appended since the last boundary is a message.
+    result end_message() noexcept { return result(sendq_end_message(get())); }
+
+    /// sendq_hole: a hole for at most max_len bytes. Appends go on behind it, and no flush sends
+    /// them until it is filled.
+    expected<hole> make_hole(std::size_t max_len) noexcept {
+        sendq_hole_t made = {};
+        const result r(sendq_hole(get(), max_len, &made));
+        return {r, hole(made)};
+    }
+    /// sendq_fill: fills a hole of this queue with a copy of view, and makes it empty. EINVAL: view
+    /// is too long, or the hole is empty. On failure the hole stays as it is. Filling a hole that
+    /// was discarded succeeds.
+    result fill(hole& open, std::string_view view) noexcept {
+        if (!open) {
+            return result(-EINVAL);
+        }
+        const sendq_hole_t filled = open.release();
+        const result r(sendq_fill(get(), filled, view.data(), view.size()));
+        if (!r) {
+            open = hole(filled);
+        }
+        return r;
     }
 
     /// sendq_reserve: memory for len bytes. Check that there is some: `if (!memory)`.
@@ -826,11 +1333,46 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     cork_scope cork() noexcept { return cork_scope(get()); }
 
     /// sendq_splice: moves all that is queued in from to the end of this queue.
-    result splice(queue& from) noexcept { return result(sendq_splice(get(), from.get())); }
+    result splice(queue_view from) noexcept;
+    /// sendq_splice_n: moves at most the first max_bytes bytes.
+    result splice(queue_view from, std::uint64_t max_bytes) noexcept;
 
     /// sendq_flush: sends what is queued to the socket fd. max_bytes 0: no limit.
     result flush(sendq_fd_t fd, std::size_t max_bytes = 0) noexcept {
         return result(sendq_flush(get(), fd, max_bytes));
+    }
+
+    /// sendq_send: append_message and flush in one, which allocates nothing for the bytes if the
+    /// socket takes all. parts and owner are as for append_message, hints and max_bytes as for
+    /// flush. After an error the message was not taken, and owner is as it was before the call;
+    /// error() says whether the connection is over. Hint closed(): the message was taken, and then
+    /// the connection failed.
+    ///
+    ///     q.send(fd, {header, part::ref(item->value), "\r\n"}, std::move(item));
+    template <class Owner = detail::no_owner, std::enable_if_t<detail::is_ownable<Owner>, int> = 0>
+    result send(sendq_fd_t fd, part_span parts, Owner&& owner = Owner(),
+                std::size_t max_bytes = 0) noexcept {
+        return result(detail::append_owned(std::forward<Owner>(owner),
+                                           message(parts.data(), parts.size(), fd, max_bytes)));
+    }
+    result send(sendq_fd_t fd, part_span parts, std::size_t max_bytes) noexcept {
+        return send(fd, parts, detail::no_owner(), max_bytes);
+    }
+    /// The same for parts with owners of their own.
+    template <class... Parts, class Owner = detail::no_owner,
+              std::enable_if_t<detail::is_ownable<Owner>, int> = 0>
+    result send(sendq_fd_t fd, detail::part_list<Parts...>&& parts, Owner&& owner = Owner(),
+                std::size_t max_bytes = 0) noexcept {
+        return result(
+            parts.append([&, this, fd, max_bytes](const sendq_part_t* array, std::size_t count) {
+                return detail::append_owned(std::forward<Owner>(owner),
+                                            message(array, count, fd, max_bytes));
+            }));
+    }
+    template <class... Parts>
+    result send(sendq_fd_t fd, detail::part_list<Parts...>&& parts,
+                std::size_t max_bytes) noexcept {
+        return send(fd, std::move(parts), detail::no_owner(), max_bytes);
     }
 
     /// sendq_flush_with: sends what is queued through write, which is called as
@@ -884,6 +1426,17 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     std::size_t peek(iovec (&iov)[Count]) const noexcept {
         return peek(iov, Count);
     }
+    /// sendq_peek_parts: peek with parts of files, as parts of the kinds SENDQ_PART_REF and
+    /// SENDQ_PART_FILE.
+    std::size_t peek_parts(part* parts, std::size_t count) const noexcept {
+        const int filled =
+            sendq_peek_parts(get(), parts, count < INT_MAX ? static_cast<int>(count) : INT_MAX);
+        return filled < 0 ? 0 : static_cast<std::size_t>(filled);
+    }
+    template <std::size_t Count>
+    std::size_t peek_parts(part (&parts)[Count]) const noexcept {
+        return peek_parts(parts, Count);
+    }
     /// sendq_consume: consumes the first bytes, which the host has sent itself.
     result consume(std::size_t bytes) noexcept { return result(sendq_consume(get(), bytes)); }
 
@@ -896,6 +1449,20 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     }
     /// sendq_discard: discards what is queued.
     result discard() noexcept { return result(sendq_discard(get())); }
+    /// sendq_discard_unstarted: discards the messages of which no byte was sent. EINVAL: the queue
+    /// counts no messages.
+    result discard_unstarted() noexcept { return result(sendq_discard_unstarted(get())); }
+    /// sendq_reset: makes the queue as new, with its config. (reset frees it.)
+    result renew() noexcept { return result(sendq_reset(get())); }
+    /// sendq_fail: ends the connection with an error that the host has found. EINVAL: error is not
+    /// an errno, which is one of the generic or the system category.
+    result fail(std::error_code error) noexcept {
+        const bool is_errno = error.category() == std::generic_category() ||
+                              error.category() == std::system_category();
+        return is_errno && error.value() > 0 ? result(sendq_fail(get(), -error.value()))
+                                             : result(-EINVAL);
+    }
+    result fail(std::errc error) noexcept { return fail(std::make_error_code(error)); }
 
     /// Bytes queued.
     std::uint64_t queued_bytes() const noexcept { return sendq_queued_bytes(get()); }
@@ -907,6 +1474,10 @@ class queue : public detail::handle<sendq_t, sendq_free> {
     std::uint64_t room() const noexcept { return sendq_room(get()); }
     /// Bytes sent in total. Only increases.
     std::uint64_t sent_bytes() const noexcept { return sendq_sent_bytes(get()); }
+    /// Messages that are not wholly sent. 0 unless the queue counts messages.
+    std::uint64_t queued_messages() const noexcept { return sendq_queued_messages(get()); }
+    /// Messages that were wholly sent. 0 unless the queue counts messages.
+    std::uint64_t sent_messages() const noexcept { return sendq_sent_messages(get()); }
     /// sendq_state: the current state, for a host that has lost track of the hints: high, blocked,
     /// want_read, more, corked, closed. None for an empty handle.
     hints state() const noexcept { return result(sendq_state(get())); }
@@ -976,23 +1547,59 @@ class queue : public detail::handle<sendq_t, sendq_free> {
         return static_cast<User*>(sendq_user(get()));
     }
 
+  protected:
+    explicit queue_calls(sendq_t* q = nullptr) noexcept : pointer(q) {}
+    queue_calls(const queue_calls&) noexcept = default;
+    queue_calls& operator=(const queue_calls&) noexcept = default;
+    ~queue_calls() = default;
+};
+
+/// A queue that somebody else owns: for callbacks, and for what pool::next returns. It is a
+/// pointer, to be copied and passed by value, and it may be empty. The queue must outlive its use.
+class queue_view : public queue_calls {
+  public:
+    queue_view() noexcept = default;
+    /// A view of a handle of sendq.h, such as those of pool::heaviest.
+    explicit queue_view(sendq_t* q) noexcept : queue_calls(q) {}
+    queue_view(queue& q) noexcept;
+};
+
+/// The output of one connection: the queued bytes, in order. Destroying it discards them. To send
+/// them first, call close and flush until nothing is queued.
+class queue : public detail::handle<queue_calls, sendq_free> {
+  public:
+    using handle::handle;
+
+    /// sendq_new with the process's default pool.
+    static expected<queue> create(const queue_config& config = {}) noexcept {
+        return make(nullptr, config);
+    }
+    /// sendq_new. EINVAL also for an empty pool.
+    static expected<queue> create(const pool& from, const queue_config& config = {}) noexcept {
+        return from ? make(from.get(), config) : expected<queue>(result(-EINVAL), queue());
+    }
+
   private:
     static expected<queue> make(sendq_pool_t* from, const queue_config& config) noexcept {
         sendq_t* made = nullptr;
         const result r(sendq_new(from, &config, &made));
         return {r, queue(made)};
     }
-
-    template <class Piece>
-    static std::size_t fill(iovec* iov, const Piece* pieces, std::size_t count) noexcept {
-        for (std::size_t i = 0; i < count; i++) {
-            const std::string_view piece = pieces[i];
-            iov[i].iov_base = const_cast<char*>(piece.data());
-            iov[i].iov_len = piece.size();
-        }
-        return count;
-    }
 };
+
+inline queue_view::queue_view(queue& q) noexcept : queue_calls(q.get()) {}
+
+inline queue_view pool::next() noexcept {
+    return queue_view(sendq_pool_next(get()));
+}
+
+inline result queue_calls::splice(queue_view from) noexcept {
+    return result(sendq_splice(get(), from.get()));
+}
+
+inline result queue_calls::splice(queue_view from, std::uint64_t max_bytes) noexcept {
+    return result(sendq_splice_n(get(), from.get(), max_bytes));
+}
 
 /// The levels of log messages, the most important first.
 enum class log_level : int {
@@ -1012,9 +1619,7 @@ result set_logger(F& log, log_level max_level = log_level::info) noexcept {
     const auto call = [](void* arg, int level, sendq_t* q, const char* message) noexcept {
         (*static_cast<F*>(arg))(static_cast<log_level>(level), q, std::string_view(message));
     };
-    return result(sendq_set_logger(
-        call, const_cast<void*>(static_cast<const volatile void*>(std::addressof(log))),
-        static_cast<int>(max_level)));
+    return result(sendq_set_logger(call, detail::to_arg(log), static_cast<int>(max_level)));
 }
 
 /// Removes the logger.

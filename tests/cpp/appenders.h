@@ -50,6 +50,7 @@ struct Appender {
     static constexpr size_t allocations = 1;  // that it costs
     static constexpr bool hasReason = false;  // it is a callable
     static constexpr bool isMemory = true;    // that can be copied instead
+    static constexpr auto prefix = "";        // of its name
 };
 
 template <class Pointer>
@@ -187,13 +188,58 @@ struct Notification : CallableAppender {
     sendq::result append(sendq::queue& q) { return q.notify(std::move(release)); }
 };
 
-using Appenders = testing::Types<UniquePtr, UniquePtrOfConst, UniqueArray, StatelessDeleter,
-                                 DeleterWithState, SharedPtr, AnyOwner, OwnerOfInlineBytes,
-                                 OwnerOfShortString, Reference, File, Notification>;
+// The same owners for a message, which borrows what they own ...
+template <class Base>
+struct OfMessage : Base {
+    static constexpr auto prefix = "MessageOf";
+    using Base::Base;
+    sendq::result append(sendq::queue& q) {
+        return q.append_message({sendq::part::ref(this->text())}, std::move(this->owner));
+    }
+};
+
+// ... and for one part of it, beside a part that is inside the owner, if any is.
+template <class Base>
+struct OfPart : Base {
+    static constexpr auto prefix = "PartOf";
+    using Base::Base;
+    sendq::result append(sendq::queue& q) {
+        const std::string_view first = this->text().substr(0, 2);
+        const std::string_view rest = this->text().substr(2);
+        return q.append_message(
+            sendq::parts("", first, sendq::part::own(std::move(this->owner), rest)));
+    }
+};
+
+struct ReleaseOfMessage : CallableAppender {
+    static constexpr auto name = "ReleaseOfMessage";
+    using CallableAppender::CallableAppender;
+    sendq::result append(sendq::queue& q) {
+        return q.append_message({sendq::part::ref(bytes)}, std::move(release));
+    }
+};
+
+struct ReleaseOfPart : CallableAppender {
+    static constexpr auto name = "ReleaseOfPart";
+    using CallableAppender::CallableAppender;
+    sendq::result append(sendq::queue& q) {
+        return q.append_message(sendq::parts(sendq::part::own(std::move(release), bytes)));
+    }
+};
+
+using Appenders =
+    testing::Types<UniquePtr, UniquePtrOfConst, UniqueArray, StatelessDeleter, DeleterWithState,
+                   SharedPtr, AnyOwner, OwnerOfInlineBytes, OwnerOfShortString, Reference, File,
+                   Notification, OfMessage<UniquePtr>, OfMessage<UniquePtrOfConst>,
+                   OfMessage<UniqueArray>, OfMessage<StatelessDeleter>, OfMessage<DeleterWithState>,
+                   OfMessage<SharedPtr>, OfMessage<AnyOwner>, OfMessage<OwnerOfInlineBytes>,
+                   OfMessage<OwnerOfShortString>, ReleaseOfMessage, OfPart<UniquePtr>,
+                   OfPart<DeleterWithState>, OfPart<SharedPtr>, OfPart<OwnerOfInlineBytes>,
+                   OfPart<OwnerOfShortString>, ReleaseOfPart>;
 
 struct AppenderName {
     template <class T>
     static std::string GetName(int) {
-        return T::name;
+        return std::string(T::prefix) + T::name;
     }
 };

@@ -5,7 +5,10 @@
 
 void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
     counting::allocations++;
-    return counting::fails ? nullptr : std::malloc(size);
+    if (!counting::fails) {
+        return std::malloc(size);
+    }
+    return counting::fails_after == 0 ? nullptr : (counting::fails_after--, std::malloc(size));
 }
 
 void* operator new(std::size_t size) {

@@ -17,6 +17,56 @@ struct silent_log {
     void operator()(sendq::log_level, sendq_t*, std::string_view) const noexcept {}
 };
 
+struct host_memory {
+    void* allocate(std::size_t) noexcept { return nullptr; }
+    void deallocate(void*, std::size_t) noexcept {}
+};
+
+struct descriptor {
+    int release() noexcept { return 0; }
+    void reset(int) noexcept {}
+};
+
+bool use_messages(sendq::queue_view q, std::string_view view) {
+    using sendq::part;
+    std::shared_ptr<int> shared;
+    const std::string text;
+    const part array[] = {view, text, "literal"};
+    const char raw[] = {'r', 'a', 'w'};
+    sendq::hole hole = *q.make_hole(4);
+    part peeked[2];
+    const auto released = [&q](std::error_code, std::size_t) noexcept { q = sendq::queue_view(); };
+    const sendq::result results[] = {
+        q.append_message({view, text, "literal", sendq::bytes(raw), part::ref(text)}),
+        q.append_message(array, std::make_unique<int>()),
+        q.append_message(array, shared),
+        q.append_message(array, std::string(view)),
+        q.append_message(array, count()),
+        q.append_message(array, released),
+        q.append_message(sendq::parts("a", part::own(std::make_unique<int>(), view),
+                                      part::own(std::string(), view), part::own(count(), view),
+                                      part::owned_file(descriptor(), 0, 1), shared ? "b" : "c"),
+                         shared),
+        q.send(0, {view}),
+        q.send(0, {view}, 1),
+        q.send(0, array, std::make_unique<int>(), 1),
+        q.send(0, sendq::parts(view), 1),
+        q.send(0, sendq::parts(part::own(shared, view)), count(), 1),
+        q.fill(hole, "text"),
+        q.end_message(),
+        q.discard_unstarted(),
+        q.splice(q, 1),
+        q.renew(),
+        q.fail(std::errc::io_error),
+    };
+    for (const auto& result : results) {
+        if (!result) {
+            return false;
+        }
+    }
+    return q.peek_parts(peeked) > 0;
+}
+
 bool use(sendq::queue& q, std::string_view view) {
     std::shared_ptr<int> shared;
     const std::shared_ptr<int> constant;
@@ -62,14 +112,22 @@ bool use(sendq::queue& q, std::string_view view) {
 int main() {
     const frozen_clock clock;
     const silent_log log;
+    host_memory memory;
+    auto wake = []() noexcept {};
     sendq::pool_config config;
     config.set_clock<std::chrono::steady_clock>();
     config.set_clock(clock);
+    config.set_allocator(memory);
+    config.set_wake(wake);
     auto pool = sendq::pool::create(config);
     auto q = sendq::queue::create(*pool);
-    sendq_t* heaviest[1];
-    if (!sendq::set_logger(log) || !q || pool->heaviest(heaviest) > 0) {
+    sendq_t* found[1];
+    if (!sendq::set_logger(log) || !q || pool->heaviest(found) > 0 ||
+        pool->stalled(std::chrono::seconds(1), found) > 0) {
         return 1;
+    }
+    while (auto ready = pool->next()) {
+        use_messages(ready, "text");
     }
     return use(*q, "text") && pool->stats().queues == 1 && sendq::reset_logger() ? 0 : 1;
 }

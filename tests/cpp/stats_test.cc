@@ -67,7 +67,7 @@ class PoolFigures : public testing::Test {
         sendq::queue_config config;
         config.user = &user;
         config.copy_below = 1;
-    config.share_below = 1;
+        config.share_below = 1;
         return sendq::queue::create(pool, config).or_throw();
     }
 
