@@ -243,7 +243,7 @@ pub fn send_message<S: Sink>(
     }
     let kept = q.with_locked(|queue, pool| keep(queue, pool, 0))?.without(Hints::WAKE);
     let rest = match budget {
-        0 => Ok(Hints::MORE),
+        0 => Ok(Hints::MORE.when(q.with_locked(|queue, _| queue.available() > 0))),
         _ if hints.any(Hints::BLOCKED) => Ok(Hints::NONE),
         _ => flush_or_more(q, sink, budget),
     };

@@ -62,13 +62,14 @@ impl Messages {
     }
 
     /// The last of `waiting` queued bytes ends a message. [`Messages::reserve`] has allocated what this needs.
-    pub fn end(&mut self, waiting: u64) {
+    /// `has_holes`: a hole is open, which belongs to this message if no byte follows it.
+    pub fn end(&mut self, waiting: u64, has_holes: bool) {
         let end = self.front + waiting;
         if end == self.ends.back().copied().unwrap_or(self.begin) {
             return;
         }
         self.set += 1;
-        if waiting > 0 {
+        if waiting > 0 || has_holes {
             return self.ends.push_back(end);
         }
         // All of it was sent before it ended.
@@ -81,18 +82,22 @@ impl Messages {
         self.set
     }
 
-    /// The first `len` queued bytes are queued no more. `sent`: they were sent.
-    pub fn on_removed(&mut self, len: u64, sent: bool) {
+    /// The first `len` queued bytes are queued no more. `sent`: they were sent. `set`: how many boundaries had
+    /// been set when the first open hole was made, which later ones follow.
+    pub fn on_removed(&mut self, len: u64, sent: bool, set: u64) {
         self.front += len;
-        self.complete(sent);
+        self.complete(sent, set);
         if !sent {
             self.begin = self.front;
         }
     }
 
-    /// Removes the messages that are not queued any more.
-    fn complete(&mut self, sent: bool) {
+    /// Removes the messages that are not queued any more, whose boundaries are among the first `set` ones.
+    fn complete(&mut self, sent: bool, set: u64) {
         while let Some(end) = self.ends.front().copied().filter(|end| *end <= self.front) {
+            if self.set_before(0) >= set {
+                return;
+            }
             self.ends.pop_front();
             self.begin = end;
             self.sent += u64::from(sent);
@@ -102,13 +107,14 @@ impl Messages {
         }
     }
 
-    /// Only the first `waiting` bytes stay queued.
-    pub fn on_cut(&mut self, waiting: u64) {
+    /// Only the first `waiting` bytes stay queued. `set`: as for [`Messages::on_removed`].
+    pub fn on_cut(&mut self, waiting: u64, set: u64) {
         let end = self.front + waiting;
         while self.ends.back().is_some_and(|last| *last > end) {
             self.ends.pop_back();
             self.set -= 1;
         }
+        self.complete(true, set);
     }
 
     /// `len` bytes were inserted where `set` boundaries had been set.
@@ -118,23 +124,32 @@ impl Messages {
         self.ends.range_mut(before..).for_each(|end| *end += len);
     }
 
-    /// How many queued bytes belong to messages of which the first `offered` queued bytes, or bytes sent
-    /// before, are a part.
-    pub fn begun(&self, waiting: u64, offered: u64) -> u64 {
-        let begun = self.front + offered;
-        if begun == self.begin {
-            return 0;
-        }
-        let end = self.ends.iter().copied().find(|end| *end >= begun);
-        end.map_or(waiting, |end| end - self.front)
+    /// How many boundaries had been set when the one at `i` was.
+    fn set_before(&self, i: usize) -> u64 {
+        self.set - (self.ends.len() - i) as u64
     }
 
-    /// Moves the boundaries of `other`, all of whose `moved` bytes were appended behind `waiting` bytes.
-    /// [`Messages::reserve_for`] has allocated what this needs.
-    pub fn join(&mut self, other: &Messages, waiting: u64) {
-        let shift = self.front + waiting;
-        self.ends.extend(other.ends.iter().map(|end| end - other.front + shift));
-        self.set += other.ends.len() as u64;
+    /// Whether a message has bytes that were sent, or are among the first `offered` queued bytes.
+    pub fn is_begun(&self, offered: u64) -> bool {
+        self.front + offered > self.begin
+    }
+
+    /// Where the last message that has begun ends: how many queued bytes precede that, and how many boundaries
+    /// had been set before. None: it has not ended.
+    pub fn end_of_begun(&self, offered: u64) -> Option<(u64, u64)> {
+        let begun = self.front + offered;
+        let i = self.ends.iter().position(|end| *end >= begun)?;
+        Some((self.ends[i] - self.front, self.set_before(i)))
+    }
+
+    /// Copies the boundaries of the first `moved` queued bytes of `other`, which were appended behind `waiting`
+    /// bytes. [`Messages::reserve_for`] has allocated what this needs.
+    pub fn join(&mut self, other: &Messages, moved: u64, waiting: u64) {
+        let (shift, before) = (self.front + waiting, self.ends.len());
+        let offsets = other.ends.iter().map(|end| end - other.front);
+        self.ends
+            .extend(offsets.take_while(|offset| *offset <= moved).map(|offset| offset + shift));
+        self.set += (self.ends.len() - before) as u64;
     }
 
     /// Allocates what [`Messages::join`] needs. NO_MEMORY.

@@ -254,10 +254,11 @@ impl Policy {
         }
     }
 
-    /// All bytes were moved to another queue. HIGH and BLOCKED were about them.
-    pub fn on_splice(&mut self, now: impl FnOnce() -> u64) {
-        self.flags.set(HIGH, false);
-        if self.flags.any(BLOCKED) {
+    /// Bytes were moved to another queue, and `waiting` remain. HIGH ends as if they had been sent; BLOCKED ends
+    /// if none remain.
+    pub fn on_splice(&mut self, waiting: u64, now: impl FnOnce() -> u64) {
+        self.on_consume(waiting);
+        if waiting == 0 && self.flags.any(BLOCKED) {
             self.unblock(now());
         }
     }

@@ -299,8 +299,7 @@ impl Queue {
         if self.flags.any(CLOSED | RESERVED) {
             return Err(self.refusal().unwrap_or(Errno::BUSY));
         }
-        let waiting = self.waiting();
-        let is_admitted = self.policy.admits(waiting, len) && !self.is_full(waiting);
+        let is_admitted = self.policy.admits(self.waiting(), len);
         if is_admitted { Ok(()) } else { Err(Errno::NO_BUFFERS) }
     }
 

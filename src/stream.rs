@@ -130,6 +130,11 @@ impl Stream {
         if self.is_corked() { None } else { self.chain.take_spare() }
     }
 
+    /// How many boundaries had been set when the first open hole was made. None: there is no hole.
+    pub fn set_before_hole(&self) -> Option<u64> {
+        self.chain.set_before_hole()
+    }
+
     /// Whether a hole holds a block.
     pub fn has_holes(&self) -> bool {
         self.chain.has_holes()
@@ -271,22 +276,24 @@ impl Stream {
         Ok(filled)
     }
 
-    /// Ends the cork, and takes out what was appended since.
-    pub fn cut_at_cork(&mut self) -> Option<Stream> {
+    /// Ends the cork, and takes out what was appended since. Its first bytes may be dropped: returns how many as
+    /// well.
+    pub fn cut_at_cork(&mut self) -> Option<(Stream, u64)> {
         let waiting = self.waiting();
-        let (rest, before) = self.chain.cut_at_cork()?;
-        Some(self.cut_off(rest, waiting, before))
+        let (rest, before, dropped) = self.chain.cut_at_cork()?;
+        Some((self.cut_off(rest, waiting, before), dropped))
     }
 
-    /// Takes out what is behind the first `len` bytes, at least one and fewer than are queued. `take`
-    /// allocates a block of some size. Returns whether a slot was divided as well. NO_MEMORY, or the error of
+    /// Takes out what is behind the first `len` bytes, and behind the holes there that were made when at most
+    /// `set` boundaries had been set. Some block is held. `take` allocates a block of some size. Returns whether a slot was divided as well. NO_MEMORY, or the error of
     /// `take`: nothing has changed.
     pub fn split(
         &mut self,
         len: u64,
+        set: u64,
         take: impl FnOnce(usize) -> Result<Block>,
     ) -> Result<(Stream, bool)> {
-        let cut = self.chain.find(len).ok_or(Errno::INVALID)?;
+        let cut = self.chain.find(len, set).ok_or(Errno::INVALID)?;
         let joint = match self.chain.divided(&cut) {
             Some(slot) => Some(Joint::new(slot)?),
             None => None,
@@ -295,7 +302,7 @@ impl Stream {
         let (waiting, divided) = (self.waiting(), joint.is_some());
         let owner = joint.map_or(Owner::NONE, Joint::into_owner);
         let rest = self.chain.split(cut, spare, owner, false);
-        self.chain.remove_gates_behind(len);
+        self.chain.remove_gates_behind(&cut, len, set, &rest);
         Ok((self.cut_off(rest, waiting, len), divided))
     }
 
@@ -307,11 +314,11 @@ impl Stream {
         rest
     }
 
-    /// Completes all slots of `rest`, which was taken out of this stream, for `reason`. They are released
-    /// next.
-    pub fn discard(&mut self, mut rest: Stream, reason: c_int) -> Consumed {
+    /// Completes all slots of `rest`, which was taken out of this stream, for `reason`. Its first `dropped` bytes
+    /// are not there any more. They are released next.
+    pub fn discard(&mut self, mut rest: Stream, dropped: u64, reason: c_int) -> Consumed {
         let waiting = self.waiting();
-        let consumed = rest.chain.consume(u64::MAX, reason);
+        let consumed = rest.chain.consume_rest(dropped, reason);
         self.chain.prepend(rest.chain);
         self.set_waiting(waiting);
         consumed

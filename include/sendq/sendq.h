@@ -1004,7 +1004,8 @@ int sendq_splice(sendq_t *to,
  * copied, at most one block. A max_bytes of 0 moves nothing. Costs one step for each borrowed or shared piece
  * that is moved.
  *
- * Hints and errors as for sendq_splice. -EBUSY also if from has an open hole.
+ * Hints and errors as for sendq_splice. -EBUSY also if from has an open hole, or if not all of it would be
+ * moved after a write callback has refused bytes, which it needs again (sendq_flush_with).
  */
 int sendq_splice_n(sendq_t *to,
                    sendq_t *from,
@@ -1123,8 +1124,8 @@ int sendq_end_message(sendq_t *q);
  * refused (sendq_flush_with) count as begun. Owners are released with -ECANCELED before the call returns.
  *
  * Hint: SENDQ_RESUME.
- * -EINVAL: q is NULL, or has no SENDQ_MESSAGES. -EBUSY: a flush is in progress. -ENOMEM: out of memory; nothing
- * is discarded. Costs one step for each piece that is discarded.
+ * -EINVAL: q is NULL, or has no SENDQ_MESSAGES. -EBUSY: a flush is in progress, or memory is reserved.
+ * -ENOMEM: out of memory; nothing is discarded. Costs one step for each piece that is discarded.
  */
 int sendq_discard_unstarted(sendq_t *q);
 

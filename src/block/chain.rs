@@ -274,6 +274,16 @@ impl Chain {
         self.gates.as_ref().is_some_and(|gates| gates.has_holes())
     }
 
+    /// How many boundaries had been set when the first open hole was made. None: there is no hole.
+    pub fn set_before_hole(&self) -> Option<u64> {
+        self.gates
+            .as_ref()?
+            .list
+            .iter()
+            .find(|gate| gate.hole.is_some())
+            .map(|gate| gate.boundaries)
+    }
+
     /// How many of `waiting` queued bytes are available.
     pub fn available(&self, waiting: u64) -> u64 {
         let first = self.gates.as_ref().and_then(|gates| gates.first());
@@ -286,7 +296,7 @@ impl Chain {
     pub fn consume(&mut self, len: u64, reason: c_int) -> Consumed {
         let end = self.cursor.end;
         if self.front != self.cursor.block || self.has_gates() {
-            return self.consume_blocks(len, reason);
+            return self.consume_blocks(len, reason, Consumed::default());
         }
         let mut consumed = Consumed::default();
         if let Some(last) = self.tail_mut() {
@@ -296,9 +306,13 @@ impl Chain {
         consumed
     }
 
+    /// Consumes everything for `reason`, after `bytes` bytes before it that are not in a block any more.
+    pub fn consume_rest(&mut self, bytes: u64, reason: c_int) -> Consumed {
+        self.consume_blocks(u64::MAX, reason, Consumed { bytes, ..Consumed::default() })
+    }
+
     #[inline(never)]
-    fn consume_blocks(&mut self, mut len: u64, reason: c_int) -> Consumed {
-        let mut consumed = Consumed::default();
+    fn consume_blocks(&mut self, mut len: u64, reason: c_int, mut consumed: Consumed) -> Consumed {
         let visible = self.visible();
         if let Some(gates) = &mut self.gates {
             gates.on_consumed(len);
@@ -373,8 +387,9 @@ impl Chain {
         }
     }
 
-    /// Ends the cork, and takes out what is behind it, to be discarded. Returns how many bytes stay as well.
-    pub fn cut_at_cork(&mut self) -> Option<(Chain, u64)> {
+    /// Ends the cork, and takes out what is behind it, to be discarded. Returns how many bytes stay, and how many
+    /// bytes that share a block with them are dropped, as well.
+    pub fn cut_at_cork(&mut self) -> Option<(Chain, u64, u64)> {
         let gates = self.gates.as_mut()?;
         let cork = gates.cork()?;
         let Gate { position, before, .. } = gates.list[cork];
@@ -384,7 +399,7 @@ impl Chain {
             let gates = self.gates.take();
             let rest = std::mem::take(self);
             self.gates = gates;
-            return Some((rest, before));
+            return Some((rest, before, 0));
         };
         let is_last = self.cursor.block == Some(block);
         let mut address = Some(block);
@@ -395,7 +410,8 @@ impl Chain {
         let slots = last.slots - slot;
         let cut = Cut { block, at, slot, inside: 0, bytes: end - at, slots };
         let spare = if slots > 0 { self.take_spare() } else { None };
-        Some((self.split(cut, spare, Owner::NONE, true), before))
+        let dropped = if spare.is_none() { u64::from(cut.bytes) } else { 0 };
+        Some((self.split(cut, spare, Owner::NONE, true), before, dropped))
     }
 
     /// Makes the space for a hole of `len` bytes behind `waiting` queued ones: all of `block` up to there. The
@@ -448,13 +464,32 @@ impl Chain {
         Ok(Some(boundaries))
     }
 
-    /// Where `len` available bytes end, at least one. Slots without bytes that follow them precede the cut.
-    pub fn find(&self, mut len: u64) -> Option<Cut> {
+    /// Whether `block` is one of its blocks.
+    fn contains(&self, block: Option<NonNull<Header>>) -> bool {
+        let mut next = self.head.get();
+        while let Some(here) = next {
+            if Some(here.0) == block {
+                return true;
+            }
+            next = here.header().next.get();
+        }
+        false
+    }
+
+    /// Where the first `len` bytes end, and the holes there that were made when at most `set` boundaries had been
+    /// set. Slots without bytes that follow precede the cut.
+    pub fn find(&self, mut len: u64, set: u64) -> Option<Cut> {
+        let gates = self.gates.as_ref().map_or(&[][..], |gates| &gates.list);
+        let holes = gates.iter().filter(|gate| gate.before == len && gate.hole.is_some());
+        let block = |gate: &Gate| gate.hole.map(|hole| hole.block);
+        let mut hole = holes.clone().rfind(|gate| gate.boundaries <= set).and_then(block);
+        let behind = holes.clone().find(|gate| gate.boundaries > set).and_then(block);
         // SAFETY: this chain owns the block, and is borrowed meanwhile.
         let mut next = unsafe { block_at(&self.front) };
         while let Some(block) = next {
             let is_last = self.cursor.block == Some(block.0);
             let end = if is_last { self.cursor.end } else { block.header().end };
+            hole = hole.filter(|hole| *hole != block.0);
             match block.find(end, len) {
                 Ok(mut cut) => {
                     cut.bytes = end - cut.at;
@@ -463,7 +498,8 @@ impl Chain {
                 Err(left) => len = left,
             }
             next = block.header().next.get();
-            if len == 0 && !next.is_some_and(Block::begins_with_notification) {
+            let goes_on = |next: &Block| Some(next.0) != behind && next.begins_with_notification();
+            if len == 0 && hole.is_none() && !next.is_some_and(goes_on) {
                 let slots = block.header().slots;
                 return Some(Cut {
                     block: block.0,
@@ -485,10 +521,17 @@ impl Chain {
         unsafe { block_at(&block) }.map(|block| *block.slot_ref(cut.slot))
     }
 
-    /// Removes the gates that `len` bytes or more precede.
-    pub fn remove_gates_behind(&mut self, len: u64) {
-        if let Some(gates) = &mut self.gates {
-            gates.list.retain(|gate| gate.before < len);
+    /// Removes the gates that are behind `cut`, where `len` bytes end, and the holes there that were made when at
+    /// most `set` boundaries had been set. `rest` was taken out.
+    pub fn remove_gates_behind(&mut self, cut: &Cut, len: u64, set: u64, rest: &Chain) {
+        let Some(gates) = &mut self.gates else { return };
+        let stays =
+            |gate: &&Gate| gate.before < len || gate.before == len && gate.boundaries <= set;
+        let stay = gates.list.iter().take_while(stays).count();
+        gates.list.truncate(stay);
+        // A cork may be behind a hole that was filled with nothing, whose block goes.
+        for gate in gates.list.iter_mut().filter(|gate| rest.contains(gate.position.block)) {
+            gate.position = Position { block: Some(cut.block), end: cut.at, slots: cut.slot };
         }
     }
 

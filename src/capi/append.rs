@@ -246,7 +246,8 @@ pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c
 /// copied, at most one block. A max_bytes of 0 moves nothing. Costs one step for each borrowed or shared piece
 /// that is moved.
 ///
-/// Hints and errors as for sendq_splice. -EBUSY also if from has an open hole.
+/// Hints and errors as for sendq_splice. -EBUSY also if from has an open hole, or if not all of it would be
+/// moved after a write callback has refused bytes, which it needs again (sendq_flush_with).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_splice_n(
     to: *mut sendq_t,

@@ -163,8 +163,8 @@ pub unsafe extern "C" fn sendq_end_message(q: *mut sendq_t) -> c_int {
 /// refused (sendq_flush_with) count as begun. Owners are released with -ECANCELED before the call returns.
 ///
 /// Hint: SENDQ_RESUME.
-/// -EINVAL: q is NULL, or has no SENDQ_MESSAGES. -EBUSY: a flush is in progress. -ENOMEM: out of memory; nothing
-/// is discarded. Costs one step for each piece that is discarded.
+/// -EINVAL: q is NULL, or has no SENDQ_MESSAGES. -EBUSY: a flush is in progress, or memory is reserved.
+/// -ENOMEM: out of memory; nothing is discarded. Costs one step for each piece that is discarded.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_discard_unstarted(q: *mut sendq_t) -> c_int {
     // SAFETY: NULL or the caller's live queue.

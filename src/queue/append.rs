@@ -108,6 +108,7 @@ impl Queue {
             return self.append_nothing();
         }
         self.admit(size.memory())?;
+        self.admit_message(size.bytes)?;
         if size.memory() == 0 || size.file > 0 {
             self.admit_slots(size.bytes, size.file)?;
         }
@@ -180,7 +181,7 @@ impl Queue {
         if size.file > 0 {
             self.policy.on_file(size.file);
         }
-        if size.slots > 1 {
+        if size.slots > 1 || size.copied > 0 {
             while let Some(block) = self.stream.take_unused() {
                 self.give(pool, block);
             }
@@ -230,6 +231,7 @@ impl Queue {
     /// Reserves `len` contiguous bytes to write into, until the next commit. Errors as for [`Queue::append`].
     pub fn reserve(&mut self, pool: &Pool, len: usize) -> Result<*mut u8> {
         self.admit(len as u64)?;
+        self.admit_message(len as u64)?;
         let reserved = u32::try_from(len).map_err(|_| Errno::NO_MEMORY)?;
         let memory = match self.stream.reserve(len) {
             Some(memory) if len > 0 => memory,
@@ -267,8 +269,8 @@ impl Queue {
     /// Nothing is copied, except a short stream, and what shares a block with bytes that stay. The bytes
     /// count as sent by `from`.
     ///
-    /// BUSY: either queue has memory reserved, or `from` is corked or has a hole, is being flushed, or has
-    /// owners to release. Otherwise as for [`Queue::append`]; a failed `from` returns its error.
+    /// BUSY: either queue has memory reserved, or `from` is corked or has a hole, is being flushed, has owners to
+    /// release, or was refused bytes of which some would stay. Otherwise as for [`Queue::append`]; a failed `from` returns its error.
     pub fn splice(
         &mut self,
         pool: &Pool,
@@ -286,10 +288,17 @@ impl Queue {
         if most == 0 || from.waiting() == 0 {
             return self.admit(0).map(|()| Hints::NONE);
         }
-        let rest = from.split_off(from_pool, most)?;
+        // Its sink needs the same bytes at the same address again.
+        if most < from.waiting() && from.has_offered() {
+            return Err(Errno::BUSY);
+        }
+        let rest = from.split_off(from_pool, most, 0)?;
         let spliced = self.splice_all(pool, from, from_pool);
         if let Some(rest) = rest {
             from.put_back(rest);
+        }
+        if spliced.is_ok() {
+            from.policy.on_splice(from.waiting(), || from_pool.now());
         }
         spliced
     }
@@ -301,6 +310,7 @@ impl Queue {
             return Err(Errno::NO_BUFFERS);
         }
         self.admit(len - file_bytes)?;
+        self.admit_message(len)?;
         if file_bytes > 0 {
             self.policy.make_cold()?;
         }
@@ -314,7 +324,6 @@ impl Queue {
         })?;
         self.policy.on_file(file_bytes);
         from.policy.on_file_removed(file_bytes);
-        from.note_peak();
         from.forget_offered(from_pool);
         self.splice_messages(from, len);
         self.held += usage.held();
@@ -328,7 +337,6 @@ impl Queue {
         self.counters.shared += shared;
         self.policy.count_file(file);
         from.counters.sent += len;
-        from.policy.on_splice(|| from_pool.now());
         Ok(self.on_append(len))
     }
 }

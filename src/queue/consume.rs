@@ -4,8 +4,8 @@ use super::{CLOSED, FLUSHING, Flushed, Queue, RELEASE, RESERVED};
 use crate::block::Consumed;
 use crate::errno::{Errno, Result};
 use crate::iovec::Extent;
-use crate::policy::Hints;
 use crate::policy::cold::Offered;
+use crate::policy::{Hints, UNBOUNDED};
 use crate::pool::Pool;
 use crate::slot::Slot;
 use libc::c_int;
@@ -133,7 +133,7 @@ impl Queue {
     pub fn on_write_through(&mut self, len: u64) {
         self.counters.sent += len;
         if let Some(messages) = &mut self.messages {
-            messages.on_removed(len, true);
+            messages.on_removed(len, true, UNBOUNDED);
         }
     }
 
@@ -161,7 +161,8 @@ impl Queue {
     pub(super) fn remove_front(&mut self, pool: &Pool, len: u64, reason: c_int) {
         self.note_peak();
         if let Some(messages) = &mut self.messages {
-            messages.on_removed(len, reason == 0);
+            let set = self.stream.set_before_hole().unwrap_or(UNBOUNDED);
+            messages.on_removed(len, reason == 0, set);
         }
         let consumed = self.stream.consume(len, reason);
         self.on_consumed(pool, consumed);
@@ -225,6 +226,11 @@ impl Queue {
     /// Allocates what [`Queue::set_offered`] needs. NO_MEMORY.
     pub fn may_offer(&mut self) -> Result<()> {
         self.policy.make_cold().map(drop)
+    }
+
+    /// Whether a sink has refused what is at the front, and has to be offered it again.
+    pub(super) fn has_offered(&self) -> bool {
+        self.policy.cold().is_some_and(|cold| cold.offered.is_some())
     }
 
     /// Takes what a sink was offered and refused, if it is still at the front.

@@ -52,9 +52,9 @@ impl Queue {
         self.admit_end_of_cork()?;
         self.note_peak();
         self.flags.set(CORKED, false);
-        if let Some(rest) = self.stream.cut_at_cork() {
+        if let Some((rest, dropped)) = self.stream.cut_at_cork() {
             self.counters.discarded += rest.waiting();
-            let consumed = self.stream.discard(rest, Errno::CANCELED.negated());
+            let consumed = self.stream.discard(rest, dropped, Errno::CANCELED.negated());
             self.on_consumed(pool, consumed);
         }
         self.give_spare(pool);

@@ -10,6 +10,7 @@ impl Queue {
     /// it is available until it is filled. Returns its id. Errors as for [`Queue::append`].
     pub fn hole(&mut self, pool: &Pool, len: usize) -> Result<u64> {
         self.admit(len as u64)?;
+        self.admit_message(len as u64)?;
         let block = self.take_one_block(pool, len)?;
         let boundaries = self.messages.as_ref().map_or(0, |messages| messages.set());
         self.stream.push_hole(block, len as u32, boundaries).map_err(|block| {

@@ -1,9 +1,9 @@
 //! Messages: what the host counts, and what is discarded as a whole.
 
-use super::{CONTINUING, FLUSHING, Piece, Queue, Size};
+use super::{CONTINUING, FLUSHING, Piece, Queue, RESERVED, Size};
 use crate::errno::{Errno, Result};
 use crate::messages::Messages;
-use crate::policy::Hints;
+use crate::policy::{Hints, UNBOUNDED};
 use crate::pool::Pool;
 use crate::try_box::try_box;
 
@@ -29,6 +29,13 @@ impl Queue {
         self.messages.as_ref().is_some_and(|messages| messages.is_full(waiting))
     }
 
+    /// Whether `len` bytes may be appended. NO_BUFFERS: they would begin a message that is one too many.
+    #[inline(always)]
+    pub(super) fn admit_message(&self, len: u64) -> Result<()> {
+        let is_admitted = len == 0 || !self.is_full(self.waiting());
+        if is_admitted { Ok(()) } else { Err(Errno::NO_BUFFERS) }
+    }
+
     /// Allocates what [`Queue::end_message`] needs. NO_MEMORY.
     #[inline(always)]
     pub fn reserve_boundary(&mut self) -> Result<()> {
@@ -37,9 +44,9 @@ impl Queue {
 
     /// What was appended since the last boundary is a message.
     pub fn end_message(&mut self) {
-        let waiting = self.waiting();
+        let (waiting, has_holes) = (self.waiting(), self.stream.has_holes());
         if let Some(messages) = &mut self.messages {
-            messages.end(waiting);
+            messages.end(waiting, has_holes);
         }
     }
 
@@ -67,9 +74,7 @@ impl Queue {
         size: &Size,
         pieces: impl Iterator<Item = Piece<'a>>,
     ) -> Result<Hints> {
-        if size.bytes > 0 {
-            self.reserve_boundary()?;
-        }
+        self.reserve_boundary()?;
         let hints = self.append_pieces(pool, size, pieces)?;
         self.end_message();
         Ok(hints)
@@ -96,41 +101,42 @@ impl Queue {
 
     /// The last bytes were taken out.
     pub(super) fn on_messages_cut(&mut self) {
-        let waiting = self.waiting();
+        let (waiting, set) = (self.waiting(), self.stream.set_before_hole().unwrap_or(UNBOUNDED));
         if let Some(messages) = &mut self.messages {
-            messages.on_cut(waiting);
+            messages.on_cut(waiting, set);
         }
     }
 
-    /// All `len` bytes of `from` are moved behind those of this queue, whose messages have space for those of
+    /// The first `len` bytes of `from` are moved behind those of this queue, whose messages have space for those of
     /// `from`.
     pub(super) fn splice_messages(&mut self, from: &mut Queue, len: u64) {
         let waiting = self.waiting();
         if let (Some(messages), Some(others)) = (&mut self.messages, &from.messages) {
-            messages.join(others, waiting);
+            messages.join(others, len, waiting);
         }
         if let Some(others) = &mut from.messages {
-            others.on_removed(len, true);
+            others.on_removed(len, true, UNBOUNDED);
         }
     }
 
     /// Discards the messages of which no byte was sent, or offered to a sink that needs the same bytes again.
     /// RESUME as for a flush.
     ///
-    /// INVALID: messages are not counted. BUSY: a flush is in progress. NO_MEMORY.
+    /// INVALID: messages are not counted. BUSY: a flush is in progress, or memory is reserved. NO_MEMORY.
     pub fn discard_unstarted(&mut self, pool: &Pool) -> Result<Hints> {
         let messages = self.messages.as_ref().ok_or(Errno::INVALID)?;
-        if self.flags.any(FLUSHING) {
+        if self.flags.any(FLUSHING | RESERVED) {
             return Err(Errno::BUSY);
         }
         let offered = self.policy.cold().and_then(|cold| cold.offered.as_ref());
         let offered = offered.map_or(0, |offered| offered.len as u64);
-        let begun = messages.begun(self.waiting(), offered);
-        if begun == 0 {
+        if !messages.is_begun(offered) {
             return self.discard(pool);
         }
-        self.note_peak();
-        if let Some(rest) = self.split_off(pool, begun)? {
+        let end = messages.end_of_begun(offered);
+        if let Some((len, set)) = end
+            && let Some(rest) = self.split_off(pool, len, set)?
+        {
             self.discard_rest(pool, rest, Errno::CANCELED);
             self.on_messages_cut();
             self.give_spare(pool);

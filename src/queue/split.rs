@@ -14,13 +14,15 @@ pub(super) struct Rest {
 }
 
 impl Queue {
-    /// Takes out what is behind the first `len` queued bytes; None: there are no more. NO_MEMORY.
-    pub(super) fn split_off(&mut self, pool: &Pool, len: u64) -> Result<Option<Rest>> {
-        if len >= self.waiting() {
+    /// Takes out what is behind the first `len` queued bytes, and behind the holes there that were made when at
+    /// most `set` boundaries had been set; None: there is no more. NO_MEMORY.
+    pub(super) fn split_off(&mut self, pool: &Pool, len: u64, set: u64) -> Result<Option<Rest>> {
+        self.note_peak();
+        if len >= self.waiting() && !self.stream.has_holes() {
             return Ok(None);
         }
         let mut spare = 0;
-        let (stream, divided) = self.stream.split(len, |bytes| {
+        let (stream, divided) = self.stream.split(len, set, |bytes| {
             let block = pool.take_contiguous(bytes, Admission::Forced)?;
             spare = block.footprint() as u64;
             Ok(block)
@@ -45,7 +47,7 @@ impl Queue {
     pub(super) fn discard_rest(&mut self, pool: &Pool, rest: Rest, errno: Errno) {
         self.counters.discarded += rest.stream.waiting();
         self.slots += rest.slots;
-        let mut consumed = self.stream.discard(rest.stream, errno.negated());
+        let mut consumed = self.stream.discard(rest.stream, 0, errno.negated());
         // split_off() has subtracted the bytes of files already.
         consumed.file = 0;
         self.on_consumed(pool, consumed);

@@ -549,6 +549,193 @@ static void bad_input(void) {
     check_released(&o, 0, -ECANCELED);
 }
 
+/* A message whose last block was not needed leaves it to nobody: a reservation behind it sends its own bytes. */
+static void reserved_behind_a_message(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = 256});
+    sendq_config_t config = {.size = sizeof config, .copy_below = 100};
+    sendq_t* q = new_queue(pool, &config);
+    for (uint64_t at = 0; at < 40000;) {
+        size_t copied = 1 + at % 997;
+        sendq_part_t parts[] = {
+            sendq_part_ref(bytes + at, 100),
+            sendq_part_copy(bytes + at + 100, copied),
+        };
+        CHECK(sendq_append_message(q, parts, 2, NULL, NULL) >= 0);
+        at += 100 + copied;
+        void* reserved;
+        CHECK_IS(sendq_reserve(q, 2, &reserved), 0);
+        memcpy(reserved, bytes + at, 2);
+        CHECK_IS(sendq_commit(q, 2), 0);
+        at += 2;
+    }
+    check_delivers(q, 0);
+    CHECK_IS(sendq_memory(q), 0);
+    sendq_pool_stats_t stats;
+    CHECK_IS(sendq_pool_stats(pool, &stats, sizeof stats), 0);
+    CHECK_IS(stats.used, 0);
+    sendq_free(q);
+    sendq_pool_free(pool);
+}
+
+/* The boundaries move with the bytes, and no others; what was the most is remembered. */
+static void spliced_boundaries(void) {
+    sendq_t *from = new_counter(0), *to = new_counter(0);
+    owner o;
+    for (uint64_t i = 0; i < 3; i++) {
+        CHECK(append(from, i * 129, 100, &o) >= 0);
+    }
+    CHECK_IS(sendq_splice_n(to, from, 129 + 29), SENDQ_WAKE);
+    CHECK_IS(sendq_queued_messages(to), 2); /* one, and a part of another */
+    CHECK_IS(sendq_queued_messages(from), 2);
+    CHECK_IS(sendq_sent_messages(from), 1);
+    sendq_stats_t stats;
+    CHECK_IS(sendq_stats(from, &stats, sizeof stats), 0);
+    CHECK_IS(stats.peak_waiting, 387);
+    check_delivers(to, 0);
+    CHECK_IS(sendq_sent_messages(to), 1);
+    check_delivers(from, 158);
+    CHECK_IS(sendq_sent_messages(from), 3);
+    sendq_free(from);
+    sendq_free(to);
+}
+
+/* A part that is moved ends HIGH as if it had been sent, and a full socket is still full. */
+static void spliced_while_high(void) {
+    sendq_config_t config = {.size = sizeof config, .low = 100, .high = 1000};
+    sendq_t *from = new_queue(NULL, &config), *to = new_counter(0);
+    CHECK_IS(sendq_append(from, bytes, 1000), SENDQ_WAKE | SENDQ_HIGH);
+    CHECK_IS(sendq_splice_n(to, from, 400), SENDQ_WAKE);
+    CHECK_IS(sendq_state(from), SENDQ_HIGH | SENDQ_MORE);
+    CHECK_IS(sendq_splice_n(to, from, 500), 0);
+    CHECK_IS(sendq_state(from), SENDQ_MORE);
+    sendq_free(from);
+    sendq_free(to);
+}
+
+static int64_t refuses(void* arg, const void* data, size_t len) {
+    (void)len;
+    *(const void**)arg = data;
+    return -EAGAIN;
+}
+
+/* What a write callback has refused stays where it is, whatever is tried with the queue. */
+static void spliced_after_a_refusal(void) {
+    sendq_t *from = new_counter(0), *to = new_counter(0);
+    const void *first = NULL, *again = NULL;
+    CHECK_IS(sendq_append_ref(from, bytes, 20000, NULL, NULL), SENDQ_WAKE);
+    CHECK_IS(sendq_flush_with(from, refuses, &first, 0), SENDQ_BLOCKED);
+    CHECK_IS(sendq_splice_n(to, from, 1), -EBUSY);
+    CHECK_IS(sendq_flush_with(from, refuses, &again, 0), SENDQ_BLOCKED);
+    CHECK(first == again);
+    CHECK_IS(sendq_splice_n(to, from, 20000), SENDQ_WAKE);
+    sendq_free(from);
+    sendq_free(to);
+}
+
+/* max_messages refuses what would begin a message, and nothing else. */
+static void full_of_messages(void) {
+    ends e = ends_unix();
+    sendq_t* q = new_counter(1);
+    owner o = {0};
+    CHECK(append(q, 0, 100, &o) >= 0);
+    CHECK_IS(sendq_append(q, bytes, 1), -ENOBUFS);
+    CHECK_IS(sendq_cork(q), 0);
+    CHECK_IS(sendq_uncork(q), 0);
+    o = (owner){0};
+    CHECK_IS(sendq_notify(q, release, &o), 0);
+    /* What is queued is sent first, and then there is room. */
+    sendq_part_t part = sendq_part_copy(bytes + 129, 71);
+    CHECK_IS(sendq_send(q, e.queue, &part, 1, NULL, NULL, 0), 0);
+    CHECK_IS(o.times, 1);
+    CHECK(append(q, 200, 100, &o) >= 0);
+    struct iovec iov = {bytes + 329, 10};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    CHECK_IS(sendq_sendmsg(q, e.queue, &msg, 0), 10);
+    check_left(e, 0, 339);
+    sendq_free(q);
+    ends_close(e);
+}
+
+/* A hole at the end of a message is a part of it, such as a checksum. */
+static void hole_at_the_end(void) {
+    sendq_t* q = new_counter(0);
+    sendq_hole_t hole, lost;
+    owner next;
+    CHECK_IS(sendq_append(q, bytes, 100), SENDQ_WAKE);
+    CHECK_IS(sendq_hole(q, 8, &hole), 0);
+    CHECK_IS(sendq_end_message(q), 0);
+    CHECK(append(q, 108, 100, &next) >= 0);
+    CHECK_IS(sendq_consume(q, 100), 0);
+    CHECK_IS(sendq_sent_messages(q), 0);
+    CHECK_IS(sendq_queued_messages(q), 2);
+    /* It has begun, so that it stays. */
+    CHECK_IS(sendq_discard_unstarted(q), 0);
+    CHECK_IS(sendq_queued_messages(q), 1);
+    CHECK_IS(sendq_fill(q, hole, bytes + 100, 8), SENDQ_WAKE);
+    CHECK_IS(sendq_hole(q, 8, &lost), 0);
+    CHECK(append(q, 108, 100, &next) >= 0);
+    CHECK_IS(sendq_queued_messages(q), 2);
+    /* The one behind it belongs to the next message. */
+    CHECK_IS(sendq_discard_unstarted(q), 0);
+    CHECK_IS(sendq_fill(q, lost, bytes, 8), 0);
+    check_delivers(q, 100);
+    CHECK_IS(sendq_sent_messages(q), 1);
+    sendq_free(q);
+    /* A lone one at the end, too. */
+    q = new_counter(0);
+    CHECK_IS(sendq_append(q, bytes, 100), SENDQ_WAKE);
+    CHECK_IS(sendq_consume(q, 50), 0);
+    CHECK_IS(sendq_end_message(q), 0);
+    CHECK_IS(sendq_hole(q, 8, &lost), 0);
+    CHECK_IS(sendq_discard_unstarted(q), 0);
+    CHECK_IS(sendq_fill(q, lost, bytes, 8), 0);
+    check_delivers(q, 50);
+    sendq_free(q);
+}
+
+/* No byte of a message that is taken back has been sent, wherever its bytes are. */
+static void taken_back(void) {
+    sendq_t* q = new_counter(0);
+    owner o;
+    CHECK_IS(sendq_append(q, bytes, 10), SENDQ_WAKE);
+    CHECK_IS(sendq_cork(q), 0);
+    CHECK_IS(append(q, 10, BODY, &o), 0);
+    CHECK_IS(sendq_rollback(q), 0);
+    check_released(&o, 0, -ECANCELED);
+    check_delivers(q, 0);
+    sendq_free(q);
+}
+
+/* What is reserved is where it was, or the call says no. */
+static void discarded_with_a_reservation(void) {
+    sendq_t* q = new_counter(0);
+    owner o;
+    void* reserved;
+    CHECK(append(q, 0, 100, &o) >= 0);
+    CHECK(append(q, 129, 100, &o) >= 0);
+    CHECK_IS(sendq_consume(q, 1), 0);
+    CHECK_IS(sendq_reserve(q, 5000, &reserved), 0);
+    CHECK_IS(sendq_discard_unstarted(q), -EBUSY);
+    memcpy(reserved, bytes + 258, 5000);
+    CHECK_IS(sendq_commit(q, 5000), 0);
+    check_delivers(q, 1);
+    sendq_free(q);
+}
+
+/* Nothing asks to be called that cannot do anything. */
+static void no_more_than_the_budget(void) {
+    ends e = ends_unix();
+    sendq_t* q = new_counter(0);
+    CHECK_IS(sendq_append(q, bytes, 10), SENDQ_WAKE);
+    CHECK_IS(sendq_cork(q), 0);
+    sendq_part_t part = sendq_part_copy(bytes, 10);
+    CHECK_IS(sendq_send(q, e.queue, &part, 1, NULL, NULL, 10), 0);
+    CHECK_IS(sendq_send(q, e.queue, &part, 1, NULL, NULL, 10), 0);
+    CHECK_IS(sendq_queued_bytes(q), 20);
+    sendq_free(q);
+    ends_close(e);
+}
+
 int main(void) {
     stream_fill(bytes, 0, sizeof bytes);
     one_release();
@@ -574,5 +761,14 @@ int main(void) {
     chained(0);
     chained(1);
     bad_input();
+    reserved_behind_a_message();
+    spliced_boundaries();
+    spliced_while_high();
+    spliced_after_a_refusal();
+    full_of_messages();
+    hole_at_the_end();
+    taken_back();
+    discarded_with_a_reservation();
+    no_more_than_the_budget();
     return 0;
 }
