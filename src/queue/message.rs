@@ -74,7 +74,10 @@ impl Queue {
         size: &Size,
         pieces: impl Iterator<Item = Piece<'a>>,
     ) -> Result<Hints> {
-        self.reserve_boundary()?;
+        // A message of which nothing is queued needs none: all of it was sent.
+        if self.waiting() + size.bytes > 0 || self.stream.has_holes() {
+            self.reserve_boundary()?;
+        }
         let hints = self.append_pieces(pool, size, pieces)?;
         self.end_message();
         Ok(hints)
