@@ -4,7 +4,7 @@ use super::boundary::{sendq_fd_t, slice};
 use super::handle::{
     confined, enter, enter_timed, enter_unlocked, number, sendq_release_fn, sendq_t,
 };
-use super::part::{Parts, Plan, release_at_once, sendq_part_t};
+use super::part::{Parts, Plan, sendq_part_t};
 use crate::errno::Errno;
 use crate::flush::send_message;
 use crate::iovec::{Extent, MAX_OBJECT};
@@ -14,7 +14,6 @@ use crate::sink::socket::Socket;
 use crate::slot::Owner;
 use libc::c_int;
 use std::ffi::c_void;
-use std::ptr::null;
 
 /// Appends the count parts of a message, in order: all of them, or none. Parts of SENDQ_PART_REF and
 /// SENDQ_PART_OWN that are shorter than copy_below are copied, longer ones are borrowed. Parts of a shared buffer
@@ -53,7 +52,7 @@ pub unsafe extern "C" fn sendq_append_message(
             && parts.fits(queue.room())
             && queue.write_message(parts.slices())
         {
-            release_at_once(parts.owner(), null(), 0);
+            parts.release_all();
             return 0;
         }
         append_slow(q, parts)

@@ -286,7 +286,7 @@ impl<'a> Parts<'a> {
         for part in self.parts {
             let is_short = match part.kind {
                 SENDQ_PART_COPY => true,
-                SENDQ_PART_REF => part.len < self.copy_below,
+                SENDQ_PART_REF | SENDQ_PART_OWN => part.len < self.copy_below,
                 SENDQ_PART_BUF => part.len < self.share_below && part.address().is_ok(),
                 _ => false,
             };
@@ -308,9 +308,13 @@ impl<'a> Parts<'a> {
         self.parts.iter().map(|part| unsafe { part.memory(0).bytes() })
     }
 
-    /// Its owner.
-    pub(super) fn owner(&self) -> Owner {
-        self.owner
+    /// Releases all owners: everything was copied. Nothing is locked.
+    #[inline(always)]
+    pub(super) fn release_all(&self) {
+        if self.parts.iter().any(|part| part.kind >= SENDQ_PART_OWNED_FILE) {
+            self.release_parts();
+        }
+        release_at_once(self.owner, null(), 0);
     }
 
     /// Whether it may be sent from where it is.
