@@ -424,7 +424,7 @@ impl Pool {
         if bytes == 0 { Ok(()) } else { self.pin_some(bytes, admission) }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn pin_some(&self, bytes: usize, admission: Admission) -> Result<()> {
         // Loaded under the lock, which pin_shared() holds as well.
         let pin = |state: &State| state.pin(bytes, self.shared.load(Ordering::Relaxed));

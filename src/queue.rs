@@ -305,6 +305,7 @@ impl Queue {
 
     /// Accounts for `len` appended bytes. WAKE: they are the first available ones. HIGH: at or over the high
     /// watermark.
+    #[inline(always)]
     fn on_append(&mut self, len: u64) -> Hints {
         let is_first = self.available() == len && !self.stream.has_gates();
         self.policy.on_append(self.waiting(), is_first)

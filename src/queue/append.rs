@@ -7,7 +7,6 @@ use crate::iovec::IoVecs;
 use crate::policy::{Hints, UNBOUNDED};
 use crate::pool::Pool;
 use crate::slot::{Kind, Slot};
-use std::iter::once;
 
 /// How many slots that refer to no memory (files, notifications) are admitted before their own size is held
 /// against `max`.
@@ -75,7 +74,7 @@ impl Size {
 
 impl Queue {
     /// Appends a copy of `slices`, `total` bytes together: all of them or none. Errors as for
-    /// [`Queue::append_pieces`].
+    /// [`Queue::begin_append`].
     #[inline(always)]
     pub fn append<'a>(
         &mut self,
@@ -83,20 +82,26 @@ impl Queue {
         total: usize,
         slices: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Hints> {
-        self.append_pieces(pool, &Size::copied(total), slices.map(Piece::Copied))
+        let size = Size::copied(total);
+        self.begin_append(pool, &size)?;
+        for bytes in slices {
+            self.stream.write_piece(bytes);
+        }
+        Ok(self.end_append(pool, &size))
     }
 
     /// Appends `slot`. On success the queue has to release its owner, on failure the caller keeps it. Errors
-    /// as for [`Queue::append_pieces`].
+    /// as for [`Queue::begin_append`].
     #[inline(always)]
     pub fn append_slot(&mut self, pool: &Pool, slot: Slot) -> Result<Hints> {
-        self.append_pieces(pool, &Size::of(&slot), once(Piece::Slot(slot)))
+        let size = Size::of(&slot);
+        self.begin_append(pool, &size)?;
+        self.push_slot(slot);
+        Ok(self.end_append(pool, &size))
     }
 
-    /// Appends `pieces`, of which `size` is the sum: all of them or none.
-    ///
-    /// PIPE: closed. BUSY: memory is reserved. NO_BUFFERS: over the cap or the pool's budget. NO_MEMORY. A
-    /// failed queue returns the error that ended it.
+    /// Appends `pieces`, of which `size` is the sum: all of them or none. Errors as for
+    /// [`Queue::begin_append`].
     #[inline(always)]
     pub fn append_pieces<'a>(
         &mut self,
@@ -104,8 +109,24 @@ impl Queue {
         size: &Size,
         pieces: impl Iterator<Item = Piece<'a>>,
     ) -> Result<Hints> {
+        self.begin_append(pool, size)?;
+        for piece in pieces {
+            match piece {
+                Piece::Copied(bytes) => self.stream.write_piece(bytes),
+                Piece::Slot(slot) => self.push_slot(slot),
+            }
+        }
+        Ok(self.end_append(pool, size))
+    }
+
+    /// Makes sure that an append of this `size` cannot fail any more, or changes nothing.
+    ///
+    /// PIPE: closed. BUSY: memory is reserved. NO_BUFFERS: over the cap or the pool's budget. NO_MEMORY. A
+    /// failed queue returns the error that ended it.
+    #[inline(always)]
+    fn begin_append(&mut self, pool: &Pool, size: &Size) -> Result<()> {
         if size.is_nothing() {
-            return self.append_nothing();
+            return self.append_nothing().map(drop);
         }
         self.admit(size.memory())?;
         self.admit_message(size.bytes)?;
@@ -118,16 +139,16 @@ impl Queue {
             return Err(errno);
         }
         self.stream.open_room();
-        for piece in pieces {
-            match piece {
-                Piece::Copied(bytes) => self.stream.write_piece(bytes),
-                Piece::Slot(slot) => self.push_slot(slot),
-            }
-        }
+        Ok(())
+    }
+
+    /// Accounts for an append that [`Queue::begin_append`] has begun.
+    #[inline(always)]
+    fn end_append(&mut self, pool: &Pool, size: &Size) -> Hints {
         if size.slots > 0 {
             self.on_slots(pool, size);
         }
-        Ok(if size.bytes == 0 { Hints::NONE } else { self.on_append(size.bytes) })
+        if size.bytes == 0 { Hints::NONE } else { self.on_append(size.bytes) }
     }
 
     /// Appends no bytes: a success, unless the queue is closed or has failed.
@@ -136,11 +157,15 @@ impl Queue {
     }
 
     /// Takes blocks for what does not fit into the last one, or none. Errors as for
-    /// [`Queue::append_pieces`].
+    /// [`Queue::begin_append`].
     #[inline(always)]
     fn make_space(&mut self, pool: &Pool, size: &Size) -> Result<()> {
         let (space, all) = (self.stream.space(), size.copied + size.slots as usize * SLOT);
-        if all <= space && (size.slots == 0 || self.has_slots_for(pool, size.slots)?) {
+        if all <= space
+            && (size.slots == 0
+                || !self.stream.has_gates()
+                || self.has_slots_behind_gates(pool, size.slots)?)
+        {
             return Ok(());
         }
         // With slots, the last block may be left as it is: they fit into new ones.
@@ -150,7 +175,8 @@ impl Queue {
 
     /// Whether the last block takes `slots`, if they fit. NO_BUFFERS, NO_MEMORY: there is no spare block for what
     /// is behind the cork.
-    fn has_slots_for(&mut self, pool: &Pool, slots: u32) -> Result<bool> {
+    #[inline(never)]
+    fn has_slots_behind_gates(&mut self, pool: &Pool, slots: u32) -> Result<bool> {
         if self.stream.lacks_spare(slots) {
             let spare = self.take_spare(pool)?;
             self.stream.set_spare(spare);
@@ -159,6 +185,7 @@ impl Queue {
     }
 
     /// Appends `slot`. There is space for it in the last block, or in one linked behind it.
+    #[inline(always)]
     fn push_slot(&mut self, slot: Slot) {
         if !self.stream.has_space_for_slot() {
             self.stream.next_block();
