@@ -125,9 +125,9 @@ impl Stream {
         self.chain.set_spare(spare);
     }
 
-    /// Takes out the spare block, once there is no cork any more.
+    /// Takes out the spare block, unless slots behind the cork need it.
     pub fn take_spare(&mut self) -> Option<Block> {
-        if self.is_corked() { None } else { self.chain.take_spare() }
+        if self.chain.needs_spare() { None } else { self.chain.take_spare() }
     }
 
     /// How many boundaries had been set when the first open hole was made. None: there is no hole.

@@ -126,6 +126,16 @@ impl Chain {
         }
     }
 
+    /// Whether the cork divides the slots of a block.
+    pub fn needs_spare(&self) -> bool {
+        let Some(gates) = &self.gates else { return false };
+        let cork = gates.cork().map(|cork| gates.list[cork].position);
+        // SAFETY: a block of this chain (see Gates::on_popped), which is borrowed.
+        cork.is_some_and(|cork| unsafe {
+            block_at(&cork.block).is_some_and(|block| block.header().slots > cork.slots)
+        })
+    }
+
     /// Takes out the spare block.
     pub fn take_spare(&mut self) -> Option<Block> {
         self.gates.as_mut()?.spare.take()

@@ -113,7 +113,7 @@ impl Queue {
         self.take_contiguous(pool, 0)
     }
 
-    /// Returns the spare block, if the cork is gone that it was for.
+    /// Returns the spare block, if no slot is behind a cork that it is for.
     pub(super) fn give_spare(&mut self, pool: &Pool) {
         if let Some(spare) = self.stream.take_spare() {
             self.give(pool, spare);

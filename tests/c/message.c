@@ -736,6 +736,23 @@ static void no_more_than_the_budget(void) {
     ends_close(e);
 }
 
+/* A cork that stays while what is behind it is discarded holds no memory. */
+static void corked_and_discarded(void) {
+    sendq_t* q = new_counter(0);
+    CHECK_IS(sendq_append(q, bytes, 10), SENDQ_WAKE);
+    CHECK_IS(sendq_end_message(q), 0);
+    CHECK_IS(sendq_cork(q), 0);
+    CHECK_IS(sendq_append_ref(q, bytes + 10, BODY, NULL, NULL), 0);
+    CHECK_IS(sendq_consume(q, 1), 0);
+    CHECK_IS(sendq_discard_unstarted(q), 0);
+    check_delivers(q, 1);
+    CHECK_IS(sendq_memory(q), 0);
+    CHECK_IS(sendq_append(q, bytes, 10), 0);
+    CHECK_IS(sendq_uncork(q), SENDQ_WAKE);
+    check_delivers(q, 0);
+    sendq_free(q);
+}
+
 int main(void) {
     stream_fill(bytes, 0, sizeof bytes);
     one_release();
@@ -770,5 +787,6 @@ int main(void) {
     taken_back();
     discarded_with_a_reservation();
     no_more_than_the_budget();
+    corked_and_discarded();
     return 0;
 }

@@ -52,7 +52,7 @@ pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
     let config = sendq_config_t {
         max_messages: 0,
         size: size_of::<sendq_config_t>(),
-        flags: threadsafe,
+        flags: 0,
         reserved: 0,
         user: null_mut(),
         low,
@@ -75,6 +75,10 @@ pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
         let shared = Rc::new(Shared(buf));
         let queues = [0, 1].map(|i| {
             let mut q = null_mut();
+            let messages = setting.max_messages[i];
+            let counts = if messages.is_some() { SENDQ_MESSAGES } else { 0 };
+            let max_messages = messages.unwrap_or(0);
+            let config = sendq_config_t { flags: threadsafe | counts, max_messages, ..config };
             assert_eq!(sendq_new(pools[setting.pool_of(i)].0, &config, &mut q), 0);
             Box::new(Queue { q, shared: shared.clone() }) as Box<dyn Driver>
         });
@@ -116,6 +120,17 @@ impl PoolDriver for Pool {
         // SAFETY: a live pool.
         let next = unsafe { sendq_pool_next(self.0) };
         Some((!next.is_null()).then_some(next.cast_const().cast()))
+    }
+}
+
+impl Queue {
+    /// `parts`, with the address of the shared payload.
+    fn parts(&self, parts: &[sendq_part_t]) -> Vec<sendq_part_t> {
+        let address = |part: &sendq_part_t| match part.kind {
+            SENDQ_PART_BUF => sendq_part_t { data: self.shared.0.cast_const().cast(), ..*part },
+            _ => *part,
+        };
+        parts.iter().map(address).collect()
     }
 }
 
@@ -162,8 +177,57 @@ impl Driver for Queue {
     fn rollback(&self) -> c_int {
         unsafe { sendq_rollback(self.q) }
     }
-    fn splice(&self, from: *const c_void) -> c_int {
-        unsafe { sendq_splice(self.q, from.cast_mut().cast()) }
+    fn splice(&self, from: *const c_void, most: u64) -> c_int {
+        let from = from.cast_mut().cast();
+        match most {
+            u64::MAX => unsafe { sendq_splice(self.q, from) },
+            most => unsafe { sendq_splice_n(self.q, from, most) },
+        }
+    }
+    fn append_message(&self, parts: &[sendq_part_t], owner: Owner) -> c_int {
+        let (parts, count) = (self.parts(parts), parts.len() as c_int);
+        unsafe { sendq_append_message(self.q, parts.as_ptr(), count, owner.release, owner.arg) }
+    }
+    fn send_message(
+        &self,
+        sink: &mut Script,
+        parts: &[sendq_part_t],
+        owner: Owner,
+        max_bytes: usize,
+    ) -> c_int {
+        let (parts, count) = (self.parts(parts), parts.len() as c_int);
+        let Owner { release, arg } = owner;
+        sink.is_kernel = true;
+        kernel::serve(sink, || unsafe {
+            let fd = kernel::SOCKET;
+            sendq_send(self.q, fd, parts.as_ptr(), count, release, arg, max_bytes)
+        })
+    }
+    fn end_message(&self) -> c_int {
+        unsafe { sendq_end_message(self.q) }
+    }
+    fn discard_unstarted(&self) -> c_int {
+        unsafe { sendq_discard_unstarted(self.q) }
+    }
+    fn hole(&self, len: usize) -> Result<u64, c_int> {
+        let mut hole = sendq_hole_t { id: u64::MAX };
+        match unsafe { sendq_hole(self.q, len, &mut hole) } {
+            0 => Ok(hole.id),
+            errno => {
+                assert_eq!(hole.id, 0);
+                Err(errno)
+            }
+        }
+    }
+    fn fill(&self, id: u64, bytes: &[u8]) -> c_int {
+        let hole = sendq_hole_t { id };
+        unsafe { sendq_fill(self.q, hole, bytes.as_ptr().cast(), bytes.len()) }
+    }
+    fn reset(&self) -> c_int {
+        unsafe { sendq_reset(self.q) }
+    }
+    fn fail(&self, errno: c_int) -> c_int {
+        unsafe { sendq_fail(self.q, errno) }
     }
     fn flush(&self, sink: &mut Script, max_bytes: usize) -> c_int {
         sink.is_kernel = true;
@@ -219,6 +283,17 @@ impl Driver for Queue {
     }
     fn peek(&self, room: &mut [IoVec]) -> usize {
         unsafe { sendq_peek(self.q, room.as_mut_ptr(), room.len() as c_int) as usize }
+    }
+    fn peek_parts(&self) -> Option<Vec<sendq_part_t>> {
+        let mut parts = [std::mem::MaybeUninit::<sendq_part_t>::uninit(); 256];
+        let count = unsafe { sendq_peek_parts(self.q, parts.as_mut_ptr().cast(), 256) } as usize;
+        Some(parts[..count].iter().map(|part| unsafe { part.assume_init() }).collect())
+    }
+    fn queued_messages(&self) -> u64 {
+        unsafe { sendq_queued_messages(self.q) }
+    }
+    fn sent_messages(&self) -> u64 {
+        unsafe { sendq_sent_messages(self.q) }
     }
     fn queued_bytes(&self) -> u64 {
         unsafe { sendq_queued_bytes(self.q) }

@@ -5,13 +5,14 @@ use super::driver::{Driver, HostClock, PoolDriver, World};
 use super::ops::{COPY_BELOW, Setting};
 use super::script::Script;
 use libc::{c_int, c_void};
+use sendq::capi::*;
 use sendq::clock::Clock;
 use sendq::errno::{Errno, Result};
 use sendq::flush::{self, WithLocked};
 use sendq::iovec::{Fill, IoVec, IoVecs};
 use sendq::policy::{Hints, Watermarks};
 use sendq::pool::{Limits, NO_LIMIT, Pool};
-use sendq::queue::{Deferred, Queue};
+use sendq::queue::{Deferred, Piece, Queue, Size};
 use sendq::records::flush_records;
 use sendq::release::{self, Lifetime, Shared};
 use sendq::sink::writer::{Write, Writer};
@@ -76,6 +77,9 @@ pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
         let memory = memories[setting.pool_of(i)].clone();
         let mut queue = Queue::new(Watermarks::new(low, high, max).unwrap()).unwrap();
         queue.set_share_below(setting.share_below as u64).unwrap();
+        if let Some(max) = setting.max_messages[i] {
+            queue.count_messages(max).unwrap();
+        }
         if setting.reserve > 0 {
             queue.set_reserve(setting.reserve).unwrap();
         }
@@ -179,7 +183,100 @@ unsafe fn finish(q: *const Handle, deferred: Deferred) {
     }
 }
 
+/// A message, as what has to be appended and whom to release at once.
+struct Planned<'a> {
+    size: Size,
+    pieces: Vec<Piece<'a>>,
+    at_once: Vec<(Owner, *const c_void, usize)>,
+    /// How often it holds the payload.
+    holds: u64,
+}
+
+impl Planned<'_> {
+    fn release_at_once(self) {
+        for (owner, data, len) in self.at_once {
+            // SAFETY: as the run gave it; nothing is borrowed.
+            unsafe { owner.release(data, len, 0) };
+        }
+    }
+}
+
 impl Core {
+    fn is_releasing(&self) -> bool {
+        // SAFETY: a live queue.
+        release::is_releasing(unsafe { &*self.q })
+    }
+
+    fn plan(&self, parts: &[sendq_part_t], owner: Owner) -> Planned<'_> {
+        let defers = self.is_releasing();
+        let below = if defers { 1 } else { COPY_BELOW };
+        let share_below = self.inspect(|queue, _| queue.policy().share_below());
+        let mut planned =
+            Planned { size: Size::default(), pieces: Vec::new(), at_once: Vec::new(), holds: 0 };
+        let (mut total, mut owned) = (0, if defers { Some((0, 0)) } else { None });
+        for part in parts {
+            let len = part.len as usize;
+            total += part.len;
+            let of_part = Owner { release: part.release, arg: part.arg };
+            let is_shared = part.kind == SENDQ_PART_BUF;
+            let payload = self.payload.bytes.as_ptr().wrapping_add(part.offset as usize);
+            let data = if is_shared { payload } else { part.data.cast() };
+            // SAFETY: memory of the run.
+            let slot = unsafe {
+                match part.kind {
+                    SENDQ_PART_REF if len >= below && len > 0 => {
+                        Some(Slot::borrowed(data, len, Owner::NONE))
+                    }
+                    SENDQ_PART_OWN if len >= below || defers => {
+                        Some(Slot::borrowed(data, len, of_part))
+                    }
+                    SENDQ_PART_BUF if part.len >= share_below && len > 0 => {
+                        let payload = &*self.payload;
+                        planned.holds += 1;
+                        payload.holders.set(payload.holders.get() + 1);
+                        let arg = (&raw const *payload).cast_mut().cast();
+                        let owner = Owner { release: Some(release_payload), arg };
+                        Some(Slot::shared(data, len, owner))
+                    }
+                    SENDQ_PART_FILE if len > 0 => {
+                        Some(Slot::file(part.fd, part.offset, part.len, Owner::NONE))
+                    }
+                    _ => None,
+                }
+            };
+            if let Some(slot) = slot {
+                planned.size.add_slot(&slot);
+                planned.pieces.push(Piece::Slot(slot));
+                owned = Some((planned.pieces.len(), total));
+                continue;
+            }
+            if part.kind == SENDQ_PART_OWN {
+                planned.at_once.push((of_part, part.data, len));
+            }
+            if len > 0 {
+                planned.size.add_copied(len);
+                // SAFETY: memory of the run.
+                let bytes = unsafe { std::slice::from_raw_parts(data, len) };
+                planned.pieces.push(Piece::Copied(bytes));
+            }
+        }
+        match owned {
+            _ if owner.release.is_none() => {}
+            None => planned.at_once.push((owner, std::ptr::null(), 0)),
+            Some((at, before)) => {
+                let slot = Slot::message(owner, before, total - before);
+                planned.size.add_slot(&slot);
+                planned.pieces.insert(at, Piece::Slot(slot));
+            }
+        }
+        planned
+    }
+
+    /// `planned` was refused.
+    fn give_back(&self, planned: &Planned) {
+        self.payload.holders.set(self.payload.holders.get() - planned.holds);
+    }
+
     fn call<R>(&self, asks_clock: bool, verb: impl FnOnce(&Call) -> R) -> R {
         // SAFETY: a live queue, as the run sees to it.
         let handle = unsafe { &*self.q };
@@ -263,7 +360,7 @@ impl Driver for Core {
         })
     }
     fn append_ref(&self, data: *const u8, len: usize, owner: Owner) -> c_int {
-        if len < COPY_BELOW {
+        if len < COPY_BELOW && !self.is_releasing() {
             let got = self.appendv(&[IoVec::new(data, len)]);
             if got >= 0 {
                 unsafe { owner.release(data.cast(), len, 0) };
@@ -322,14 +419,81 @@ impl Driver for Core {
     fn rollback(&self) -> c_int {
         self.enter_timed(|call| call.with_locked(|queue, pool| queue.rollback(pool)))
     }
-    fn splice(&self, from: *const c_void) -> c_int {
+    fn append_message(&self, parts: &[sendq_part_t], owner: Owner) -> c_int {
+        let mut planned = self.plan(parts, owner);
+        let (size, pieces) = (planned.size, std::mem::take(&mut planned.pieces));
+        let got = self.enter(|call| {
+            call.with_locked(|queue, pool| queue.append_message(pool, &size, pieces.into_iter()))
+        });
+        if got < 0 {
+            self.give_back(&planned);
+        } else {
+            planned.release_at_once();
+        }
+        got
+    }
+    fn send_message(
+        &self,
+        sink: &mut Script,
+        parts: &[sendq_part_t],
+        owner: Owner,
+        max_bytes: usize,
+    ) -> c_int {
+        let mut planned = self.plan(parts, owner);
+        let (size, pieces) = (planned.size, std::mem::take(&mut planned.pieces));
+        let got = self.enter_timed(|call| {
+            let append = |queue: &mut Queue, pool: &Pool, sent: usize| {
+                assert_eq!(sent, 0);
+                queue.append_rest(pool, 0, &size, pieces.into_iter())
+            };
+            flush::send_message(call, sink, max_bytes, size.memory(), |_| false, append)
+        });
+        if got < 0 {
+            self.give_back(&planned);
+        } else {
+            planned.release_at_once();
+        }
+        got
+    }
+    fn end_message(&self) -> c_int {
+        self.enter(|call| {
+            call.with_locked(|queue, _| {
+                queue.failure().map_or(Ok(()), Err)?;
+                queue.reserve_boundary()?;
+                queue.end_message();
+                Ok(Hints::NONE)
+            })
+        })
+    }
+    fn discard_unstarted(&self) -> c_int {
+        self.enter_timed(|call| call.with_locked(|queue, pool| queue.discard_unstarted(pool)))
+    }
+    fn hole(&self, len: usize) -> std::result::Result<u64, c_int> {
+        self.call(false, |call| call.with_locked(|queue, pool| queue.hole(pool, len)))
+            .map_err(Errno::negated)
+    }
+    fn fill(&self, id: u64, bytes: &[u8]) -> c_int {
+        self.enter(|call| call.with_locked(|queue, pool| queue.fill(pool, id, bytes)))
+    }
+    fn reset(&self) -> c_int {
+        self.enter_timed(|call| {
+            call.with_locked(|queue, pool| queue.reset(pool)).map(|()| Hints::NONE)
+        })
+    }
+    fn fail(&self, errno: c_int) -> c_int {
+        self.enter_timed(|call| {
+            call.with_locked(|queue, pool| queue.fail_unless_busy(pool, Errno::new(-errno)))
+                .map(|()| Hints::NONE)
+        })
+    }
+    fn splice(&self, from: *const c_void, most: u64) -> c_int {
         let from = unsafe { &*from.cast::<Handle>() };
         from.memory.update_time();
         self.enter_timed(|to| {
             let from =
                 Call { handle: from, asks_clock: false, deferred: Cell::new(Deferred::NONE) };
             let result = to.with_locked(|to, pool| {
-                from.with_locked(|from, other| to.splice(pool, from, other, u64::MAX))
+                from.with_locked(|from, other| to.splice(pool, from, other, most))
             });
             assert_eq!(from.deferred.get(), Deferred::NONE);
             result
@@ -426,6 +590,15 @@ impl Driver for Core {
             call.with_locked(|queue, _| queue.each_extent(|extent| fill.add(extent)));
             fill.count
         })
+    }
+    fn peek_parts(&self) -> Option<Vec<sendq_part_t>> {
+        None
+    }
+    fn queued_messages(&self) -> u64 {
+        self.inspect(|queue, _| queue.queued_messages())
+    }
+    fn sent_messages(&self) -> u64 {
+        self.inspect(|queue, _| queue.sent_messages())
     }
     fn queued_bytes(&self) -> u64 {
         self.inspect(|queue, _| queue.waiting())

@@ -4,6 +4,7 @@
 use super::ops::Setting;
 use super::script::Script;
 use libc::{c_int, c_void};
+use sendq::capi::sendq_part_t;
 use sendq::iovec::IoVec;
 use sendq::sink::writer::Write;
 use sendq::slot::Owner;
@@ -33,8 +34,24 @@ pub trait Driver {
     fn cork(&self) -> c_int;
     fn uncork(&self) -> c_int;
     fn rollback(&self) -> c_int;
-    /// `from` is another one's address.
-    fn splice(&self, from: *const c_void) -> c_int;
+    /// At most so many bytes of `from`, which is another one's address.
+    fn splice(&self, from: *const c_void, most: u64) -> c_int;
+    /// Parts of the run's one shared payload have no address.
+    fn append_message(&self, parts: &[sendq_part_t], owner: Owner) -> c_int;
+    fn send_message(
+        &self,
+        sink: &mut Script,
+        parts: &[sendq_part_t],
+        owner: Owner,
+        max_bytes: usize,
+    ) -> c_int;
+    fn end_message(&self) -> c_int;
+    fn discard_unstarted(&self) -> c_int;
+    /// The id of the hole.
+    fn hole(&self, len: usize) -> Result<u64, c_int>;
+    fn fill(&self, id: u64, bytes: &[u8]) -> c_int;
+    fn reset(&self) -> c_int;
+    fn fail(&self, errno: c_int) -> c_int;
     fn flush(&self, sink: &mut Script, max_bytes: usize) -> c_int;
     fn flush_with(&self, write: Write, arg: *mut c_void, max_bytes: usize) -> c_int;
     /// A negative errno where sendmsg(2) gives -1.
@@ -53,6 +70,10 @@ pub trait Driver {
     fn free(&self);
 
     fn peek(&self, room: &mut [IoVec]) -> usize;
+    /// As peek, with parts of files, if it can.
+    fn peek_parts(&self) -> Option<Vec<sendq_part_t>>;
+    fn queued_messages(&self) -> u64;
+    fn sent_messages(&self) -> u64;
     fn queued_bytes(&self) -> u64;
     fn queued_memory(&self) -> u64;
     fn memory(&self) -> u64;

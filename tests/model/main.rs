@@ -7,6 +7,7 @@
 //!   ops      what happens
 //!   queue    what one queue should be: the model
 //!     pace     how fast bytes may leave, and how slowly
+//!     letter   what is kept of a message
 //!     sending  what a flush does with the answers of its sink
 //!   driver   how to reach a queue
 //!     c_abi    through the C ABI
@@ -22,6 +23,7 @@
 mod c_abi;
 mod core;
 mod driver;
+mod letter;
 mod ops;
 mod pace;
 mod queue;

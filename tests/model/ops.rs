@@ -21,6 +21,33 @@ pub enum Reaction {
     Uncork,
     Rollback,
     Free,
+    /// A piece of this length, borrowed if it is long enough.
+    Ref(usize),
+    /// A message of some bytes to copy and a piece of this length.
+    Message(usize),
+    EndMessage,
+    DiscardUnstarted,
+    /// So many bytes into this hole of those that were made.
+    Fill(usize, usize),
+    Reset,
+    Fail,
+}
+
+/// A part of a message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PartOf {
+    Copy(usize),
+    Ref(usize),
+    Own(usize, Reaction),
+    Buf(usize, usize),
+    File(usize),
+}
+
+/// A message: its parts, and who owns it, if anybody does.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub parts: Vec<PartOf>,
+    pub owner: Option<Reaction>,
 }
 
 /// What the old path sent, beside what waits.
@@ -51,7 +78,21 @@ pub enum Op {
     Cork,
     Uncork,
     Rollback,
-    Splice,
+    /// At most so many bytes.
+    Splice(usize),
+    Message(Letter),
+    SendMessage {
+        letter: Letter,
+        budget: usize,
+        answers: Vec<Answer>,
+    },
+    EndMessage,
+    DiscardUnstarted,
+    Hole(usize),
+    /// So many bytes into this hole of those that were made.
+    Fill(usize, usize),
+    Reset,
+    Fail(i32),
     Flush {
         budget: usize,
         answers: Vec<Answer>,
@@ -103,8 +144,26 @@ impl Op {
                 Op::Send { lengths: lengths.into_iter().map(round).collect(), answers }
             }
             Op::Consume(len) => Op::Consume(round(len)),
+            Op::Splice(most) if most < usize::MAX => Op::Splice(round(most)),
+            Op::Message(letter) => Op::Message(letter.sized(round)),
+            Op::SendMessage { letter, budget, answers } => {
+                Op::SendMessage { letter: letter.sized(round), budget: round(budget), answers }
+            }
             op => op,
         }
+    }
+}
+
+impl Letter {
+    fn sized(self, round: impl Fn(usize) -> usize) -> Letter {
+        let part = |part| match part {
+            PartOf::Copy(len) => PartOf::Copy(round(len)),
+            PartOf::Ref(len) => PartOf::Ref(round(len)),
+            PartOf::Own(len, then) => PartOf::Own(round(len), then),
+            PartOf::File(len) => PartOf::File(round(len)),
+            part => part,
+        };
+        Letter { parts: self.parts.into_iter().map(part).collect(), ..self }
     }
 }
 
@@ -116,6 +175,7 @@ impl Op {
             Op::Append(_) | Op::Appendv(_) | Op::Ref(..) | Op::Buf(..) | Op::File(..)
         );
         appends
+            || matches!(self, Op::Message(_) | Op::EndMessage | Op::Hole(_) | Op::Fill(..))
             || matches!(
                 self,
                 Op::Notify(_) | Op::Reserve(_) | Op::Commit(_) | Op::Cork | Op::Uncork
@@ -146,6 +206,8 @@ pub struct Setting {
     pub share_below: usize,
     /// What the budget does not refuse to a queue; 0: the default.
     pub reserve: u64,
+    /// If messages are counted, how many may be queued (0: any number), for each queue.
+    pub max_messages: [Option<u64>; 2],
 }
 
 impl Setting {
@@ -184,6 +246,13 @@ fn reaction() -> impl Strategy<Value = Reaction> {
         1 => Just(Reaction::Uncork),
         1 => Just(Reaction::Rollback),
         1 => Just(Reaction::Free),
+        3 => length().prop_map(Reaction::Ref),
+        4 => length().prop_map(Reaction::Message),
+        1 => Just(Reaction::EndMessage),
+        2 => Just(Reaction::DiscardUnstarted),
+        3 => (0..9_usize, 0..40_usize).prop_map(|(which, len)| Reaction::Fill(which, len)),
+        1 => Just(Reaction::Reset),
+        1 => Just(Reaction::Fail),
     ]
 }
 
@@ -263,6 +332,38 @@ fn claim() -> impl Strategy<Value = Claim> {
     ]
 }
 
+fn letter() -> impl Strategy<Value = Letter> {
+    let part = prop_oneof![
+        4 => length().prop_map(PartOf::Copy),
+        4 => length().prop_map(PartOf::Ref),
+        2 => (length(), reaction()).prop_map(|(len, then)| PartOf::Own(len, then)),
+        2 => (0..600_usize, 0..300_usize).prop_map(|(offset, len)| PartOf::Buf(offset, len)),
+        1 => length().prop_map(PartOf::File),
+    ];
+    let owner = prop::option::weighted(0.8, reaction());
+    (prop::collection::vec(part, 0..5), owner).prop_map(|(parts, owner)| Letter { parts, owner })
+}
+
+fn message_op() -> impl Strategy<Value = Op> {
+    let budget = prop_oneof![2 => Just(0), 1 => 1..2000_usize];
+    let answers = prop_oneof![
+        12 => prop::collection::vec(answer(), 0..4),
+        1 => Just(vec![Answer::Some(50), Answer::No(libc::ECONNRESET)]),
+    ];
+    prop_oneof![
+        6 => letter().prop_map(Op::Message),
+        6 => (letter(), budget, answers).prop_map(|(letter, budget, answers)| {
+            Op::SendMessage { letter, budget, answers }
+        }),
+        4 => Just(Op::EndMessage),
+        3 => Just(Op::DiscardUnstarted),
+        5 => prop_oneof![4 => 0..40_usize, 1 => length()].prop_map(Op::Hole),
+        6 => (0..9_usize, 0..40_usize).prop_map(|(which, len)| Op::Fill(which, len)),
+        1 => Just(Op::Reset),
+        1 => Just(Op::Fail(-libc::EIO)),
+    ]
+}
+
 pub fn op() -> impl Strategy<Value = Op> {
     let flush = |answers| {
         (prop_oneof![Just(0), 1..2000_usize], prop::collection::vec(answers, 0..4))
@@ -282,7 +383,8 @@ pub fn op() -> impl Strategy<Value = Op> {
         3 => Just(Op::Cork),
         2 => Just(Op::Uncork),
         2 => Just(Op::Rollback),
-        3 => Just(Op::Splice),
+        3 => prop_oneof![Just(usize::MAX), length()].prop_map(Op::Splice),
+        25 => message_op(),
         10 => flush(answer().boxed()),
         10 => flush_with(),
         5 => (prop::collection::vec(length(), 0..4), prop::collection::vec(answer(), 0..4))
@@ -316,7 +418,10 @@ pub fn setting() -> impl Strategy<Value = Setting> {
     let scale = prop_oneof![6 => Just(1_usize), 1 => Just(20)];
     let below = prop_oneof![Just(1_usize), Just(120)];
     let reserve = prop_oneof![3 => Just(1_u64), 2 => Just(0), 2 => Just(1500), 1 => Just(20_000)];
-    (memory, kind, scale, below, reserve).prop_map(|(memory, kind, scale, share_below, reserve)| {
+    let counts = || prop::option::weighted(0.7, prop_oneof![2 => Just(0_u64), 1 => 1..5_u64]);
+    let max_messages = [counts(), counts()];
+    let all = (memory, kind, scale, below, reserve, max_messages);
+    all.prop_map(|(memory, kind, scale, share_below, reserve, max_messages)| {
         let (chunk_bytes, keep_bytes, budget) = memory;
         let (one_pool, simulated, driver, tracks) = kind;
         let (core, threadsafe) = (driver < 2, driver == 2);
@@ -333,6 +438,7 @@ pub fn setting() -> impl Strategy<Value = Setting> {
             scale,
             share_below,
             reserve,
+            max_messages,
         }
     })
 }

@@ -4,8 +4,9 @@ use super::pace::{Bucket, Floor};
 use libc::c_int;
 use sendq::block::SLOT;
 use sendq::capi::*;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// A byte of the stream; MISSING where a file is shorter than promised.
 pub type Byte = u16;
@@ -23,8 +24,87 @@ pub enum Kind {
     File,
 }
 
+/// What is counted of a message for its owner: bytes that have left.
+#[derive(Debug, Default)]
+pub struct Message {
+    left: Cell<usize>,
+    /// A part of it was spliced to another queue, where bytes of others may be between: nobody counts then.
+    is_scattered: Cell<bool>,
+}
+
+impl Message {
+    pub fn new(left: usize) -> Rc<Message> {
+        Rc::new(Message { left: Cell::new(left), ..Message::default() })
+    }
+}
+
+/// Who is released once all parts of a piece are done with.
+#[derive(Debug)]
+pub struct Owner {
+    pub id: Option<usize>,
+    /// The message that it owns.
+    message: Option<Rc<Message>>,
+    /// Why the parts were done with.
+    reasons: RefCell<Vec<c_int>>,
+}
+
+impl Owner {
+    pub fn new(id: Option<usize>, message: Option<Rc<Message>>) -> Rc<Owner> {
+        Rc::new(Owner { id, message, reasons: RefCell::default() })
+    }
+}
+
+/// A part of a piece is done with.
+#[derive(Debug)]
+pub struct Gone {
+    owner: Rc<Owner>,
+    reason: c_int,
+    /// How much of its message had left.
+    left: Option<usize>,
+}
+
+/// Who is released, and what it is told.
+#[derive(Debug)]
+pub struct Release {
+    pub id: usize,
+    pub reasons: Vec<c_int>,
+    /// The owner of a message is told this; None: nobody knows.
+    pub left: Option<Option<usize>>,
+}
+
+impl Gone {
+    fn new(owner: Rc<Owner>, reason: c_int) -> Gone {
+        Gone { owner, reason, left: None }
+    }
+
+    /// So much has left of its message.
+    fn count(&mut self) {
+        let message = self.owner.message.as_ref().filter(|message| !message.is_scattered.get());
+        self.left = message.map(|message| message.left.get());
+    }
+
+    /// None: another part of the piece is not done with, or nobody owns it.
+    pub fn release(self) -> Option<Release> {
+        self.owner.reasons.borrow_mut().push(self.reason);
+        let is_message = self.owner.message.is_some();
+        let owner = Rc::into_inner(self.owner)?;
+        let left = is_message.then_some(self.left);
+        Some(Release { id: owner.id?, reasons: owner.reasons.into_inner(), left })
+    }
+}
+
+/// What a part without bytes is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Mark {
+    None,
+    /// A hole with this id, for so many bytes.
+    Hole(u64, usize),
+    /// The end of a message.
+    End,
+}
+
 /// A part of the stream as the model has it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Part {
     kind: Kind,
     /// Bytes that were appended.
@@ -32,13 +112,18 @@ pub struct Part {
     /// Those that have not left.
     bytes: VecDeque<Byte>,
     /// It was borrowed, or is a notification: this one is released.
-    owner: Option<usize>,
+    owner: Option<Rc<Owner>>,
+    /// What its bytes belong to.
+    message: Option<Rc<Message>>,
+    mark: Mark,
 }
 
 impl Part {
     pub fn new(kind: Kind, bytes: impl IntoIterator<Item = Byte>, owner: Option<usize>) -> Part {
         let bytes = VecDeque::from_iter(bytes);
-        Part { kind, size: bytes.len(), bytes, owner }
+        let is_owned = owner.is_some() || kind != Kind::Copied;
+        let owner = is_owned.then(|| Owner::new(owner, None));
+        Part { kind, size: bytes.len(), bytes, owner, message: None, mark: Mark::None }
     }
 
     pub fn copied(bytes: &[u8]) -> Part {
@@ -49,12 +134,30 @@ impl Part {
         Part::new(Kind::Copied, [], Some(owner))
     }
 
+    /// The owner of a message.
+    pub fn owner(id: usize, message: &Rc<Message>) -> Part {
+        let owner = Some(Owner::new(Some(id), Some(message.clone())));
+        Part { owner, ..Part::copied(&[]) }
+    }
+
+    fn mark(mark: Mark) -> Part {
+        Part { mark, ..Part::copied(&[]) }
+    }
+
+    pub fn of(self, message: &Rc<Message>) -> Part {
+        Part { message: Some(message.clone()), ..self }
+    }
+
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    fn is_slot(&self) -> bool {
+    pub fn is_slot(&self) -> bool {
         self.kind != Kind::Copied || self.owner.is_some()
+    }
+
+    fn is_hole(&self) -> bool {
+        matches!(self.mark, Mark::Hole(..))
     }
 
     pub fn bytes(&self) -> impl Iterator<Item = Byte> + '_ {
@@ -63,6 +166,21 @@ impl Part {
 
     pub fn is_file(&self) -> bool {
         self.kind == Kind::File
+    }
+
+    /// Takes out its first `len` bytes. Both are released as one.
+    fn divide(&mut self, len: usize) -> Part {
+        let rest = self.bytes.split_off(len);
+        let size = self.size - rest.len();
+        let bytes = std::mem::replace(&mut self.bytes, rest);
+        self.size = self.bytes.len();
+        let (owner, message) = (self.owner.clone(), self.message.clone());
+        Part { kind: self.kind, size, bytes, owner, message, mark: Mark::None }
+    }
+
+    /// It is done with.
+    fn gone(self, reason: c_int) -> Option<Gone> {
+        self.owner.map(|owner| Gone::new(owner, reason))
     }
 }
 
@@ -116,7 +234,14 @@ pub struct Model {
     /// How many of `parts` may leave, while corked.
     pub corked: Option<usize>,
     /// Who has to be released, in order.
-    pub gone: VecDeque<(usize, c_int)>,
+    pub gone: VecDeque<Gone>,
+    /// Somebody of `gone` is being released.
+    pub releasing: bool,
+    /// If messages are counted: how many may be queued (0: any number).
+    pub max_messages: Option<u64>,
+    pub sent_messages: u64,
+    /// The last byte that left is not the end of a message.
+    is_begun: bool,
     pub reserved: Option<usize>,
     pub closed: bool,
     pub freed: bool,
@@ -127,6 +252,7 @@ pub struct Model {
     pub offered: Option<(*const u8, usize)>,
     high: bool,
     pub marks: (u64, u64, u64),
+    configured: (u64, u64, u64),
     pub counts: Counts,
     pub now: u64,
     /// When the stall clock started, if it has.
@@ -144,14 +270,20 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(marks: (u64, u64, u64)) -> Model {
-        Model { marks, ..Model::default() }
+    pub fn new(marks: (u64, u64, u64), max_messages: Option<u64>) -> Model {
+        Model { marks, configured: marks, max_messages, ..Model::default() }
     }
 
     /// What waits and is no part of a file.
     pub fn memory(&self) -> usize {
         let memory = self.parts.iter().filter(|part| !part.is_file());
         memory.map(|part| part.bytes.len()).sum()
+    }
+
+    /// Of the first `len` bytes, those that are not in files.
+    pub fn memory_of_first(&self, len: usize) -> usize {
+        let bytes = self.parts.iter().flat_map(|part| part.bytes.iter().map(|_| !part.is_file()));
+        bytes.take(len).filter(|is_memory| *is_memory).count()
     }
 
     pub fn waiting(&self) -> usize {
@@ -166,11 +298,18 @@ impl Model {
 
     /// There is nothing that memory would be needed for.
     pub fn is_idle(&self) -> bool {
-        self.parts.is_empty() && self.reserved.is_none()
+        let ends = self.parts.iter().filter(|part| part.mark == Mark::End).count();
+        self.parts.len() == ends && self.reserved.is_none()
     }
 
+    /// How many parts may leave: those before the cork and the first hole.
     pub fn visible(&self) -> usize {
-        self.corked.unwrap_or(self.parts.len())
+        let hole = self.parts.iter().position(Part::is_hole);
+        self.corked.unwrap_or(self.parts.len()).min(hole.unwrap_or(self.parts.len()))
+    }
+
+    pub fn has_holes(&self) -> bool {
+        self.parts.iter().any(Part::is_hole)
     }
 
     pub fn available(&self) -> impl Iterator<Item = Byte> {
@@ -190,8 +329,30 @@ impl Model {
         match self.refusal() {
             0 if self.reserved.is_some() => -libc::EBUSY,
             0 if len > 0 && (self.memory() + len) as u64 > self.marks.2 => -libc::ENOBUFS,
+            0 if len > 0 && self.is_full() => -libc::ENOBUFS,
             errno => errno,
         }
+    }
+
+    /// Bytes that belong to a message which has not ended.
+    fn is_open(&self) -> bool {
+        let tail = self.parts.iter().rev().take_while(|part| part.mark != Mark::End);
+        tail.into_iter().any(|part| !part.bytes.is_empty())
+    }
+
+    fn ends(&self) -> u64 {
+        self.parts.iter().filter(|part| part.mark == Mark::End).count() as u64
+    }
+
+    pub fn queued_messages(&self) -> u64 {
+        let counts = self.max_messages.is_some();
+        if counts { self.ends() + u64::from(self.is_open()) } else { 0 }
+    }
+
+    /// Another byte would begin a message that is one too many.
+    pub fn is_full(&self) -> bool {
+        let max = self.max_messages.filter(|max| *max > 0);
+        max.is_some_and(|max| self.ends() >= max && !self.is_open())
     }
 
     /// Parts that others own, and notifications.
@@ -199,10 +360,12 @@ impl Model {
         self.parts.iter().filter(|part| part.is_slot()).count() as u64
     }
 
-    /// A slot is to come that brings no memory.
-    pub fn admit_slot(&self) -> c_int {
-        let slots = self.slots();
+    /// A slot is to come that brings no memory, but so many bytes of a file.
+    pub fn admit_slot(&self, len: usize) -> c_int {
+        // Those that are to be released when the call is over are still there.
+        let slots = self.slots() + self.gone.len() as u64;
         match self.admit(0) {
+            0 if len > 0 && self.is_full() => -libc::ENOBUFS,
             0 if slots >= FREE_SLOTS && slots * SLOT as u64 > self.marks.2 => -libc::ENOBUFS,
             errno => errno,
         }
@@ -213,7 +376,7 @@ impl Model {
         self.counts.peak = self.counts.peak.max(self.waiting() as u64);
         self.ready.on_append(self.blocked.is_some());
         self.settle();
-        let wake = before == 0 && self.corked.is_none();
+        let wake = before == 0 && self.available().next().is_some();
         if wake {
             self.progress = None;
         }
@@ -237,11 +400,21 @@ impl Model {
     }
 
     pub fn rise(&mut self, part: Part) -> c_int {
-        let (before, len) = (self.available().count(), part.bytes.len());
-        self.counts.appended[part.kind as usize] += len as u64;
-        self.parts.push_back(part);
+        self.rise_all([part])
+    }
+
+    pub fn rise_all(&mut self, parts: impl IntoIterator<Item = Part>) -> c_int {
+        let (before, mut len) = (self.available().count(), 0);
+        for part in parts {
+            len += part.bytes.len();
+            self.counts.appended[part.kind as usize] += part.bytes.len() as u64;
+            self.parts.push_back(part);
+        }
         if len == 0 {
-            self.pass_marks();
+            // The owner of a message that was appended in a callback may precede its bytes: it is released later.
+            if before == 0 {
+                self.pass_marks();
+            }
             return 0;
         }
         self.came(before)
@@ -266,26 +439,44 @@ impl Model {
         while self.visible() > 0 && self.parts.front().is_some_and(|part| part.bytes.is_empty()) {
             let part = self.parts.pop_front().unwrap();
             self.corked = self.corked.map(|visible| visible - 1);
-            self.gone.extend(part.owner.map(|id| (id, reason)));
+            if part.mark == Mark::End {
+                self.sent_messages += u64::from(reason == 0);
+                self.is_begun = false;
+            }
+            self.gone.extend(part.gone(reason));
         }
     }
 
     fn drop_front(&mut self, mut len: usize, reason: c_int) -> c_int {
-        let leaves = len > 0;
+        let (leaves, before) = (len > 0, self.gone.len());
         self.pass(reason);
         while len > 0 {
             let part = self.parts.front_mut().unwrap();
             let step = len.min(part.bytes.len());
             part.bytes.drain(..step);
+            if reason == 0 {
+                self.is_begun = true;
+                part.message.iter().for_each(|message| message.left.update(|left| left + step));
+            }
             len -= step;
             self.pass(reason);
         }
         self.settle();
+        for gone in self.gone.range_mut(before..) {
+            gone.count();
+        }
         if !leaves {
             return 0;
         }
         self.offered = None;
         self.resume()
+    }
+
+    /// So many bytes have left past this empty queue.
+    pub fn leave_past(&mut self, len: usize) {
+        self.counts.sent += len as u64;
+        self.counts.appended[Kind::Copied as usize] += len as u64;
+        self.is_begun |= len > 0;
     }
 
     /// These bytes leave at once: they are the next.
@@ -323,8 +514,10 @@ impl Model {
 
     pub fn drop_all(&mut self, reason: c_int) -> c_int {
         let corked = self.corked.take();
+        self.parts.retain(|part| !part.is_hole());
         self.counts.discarded += self.waiting() as u64;
         let hints = self.drop_front(self.waiting(), reason);
+        self.is_begun = false;
         self.corked = corked.map(|_| 0);
         self.unblock();
         hints
@@ -337,6 +530,28 @@ impl Model {
     pub fn free(&mut self) {
         (self.freed, self.closed, self.reserved) = (true, true, None);
         self.drop_all(-libc::ECANCELED);
+    }
+
+    /// The host ends the connection.
+    pub fn end_with(&mut self, errno: c_int) -> c_int {
+        if self.flushing {
+            return -libc::EBUSY;
+        }
+        if self.failed == 0 {
+            self.fail(errno);
+        }
+        0
+    }
+
+    pub fn reset(&mut self) -> c_int {
+        if self.flushing {
+            return -libc::EBUSY;
+        }
+        self.drop_all(-libc::ECANCELED);
+        let (gone, releasing, now) = (std::mem::take(&mut self.gone), self.releasing, self.now);
+        let new = Model::new(self.configured, self.max_messages);
+        *self = Model { gone, releasing, now, ..new };
+        0
     }
 
     pub fn fail(&mut self, errno: c_int) {
@@ -376,10 +591,12 @@ impl Model {
             Err(errno) => errno,
             Ok(held) => {
                 self.parts.extend(held);
-                self.pass_marks();
+                if idle {
+                    self.pass_marks();
+                }
                 self.ready.on_append(self.blocked.is_some());
                 self.settle();
-                let wakes = idle && self.waiting() > 0;
+                let wakes = idle && self.available().next().is_some();
                 if wakes {
                     self.progress = None;
                 }
@@ -391,28 +608,178 @@ impl Model {
     pub fn rollback(&mut self) -> c_int {
         match self.take_held() {
             Err(errno) => errno,
-            Ok(held) => {
-                self.counts.discarded +=
-                    held.iter().map(|part| part.bytes.len() as u64).sum::<u64>();
-                // Before those that have left and are not released yet: within a release there may be some.
-                for id in held.iter().rev().filter_map(|part| part.owner) {
-                    self.gone.push_front((id, -libc::ECANCELED));
+            Ok(mut held) => {
+                // The end of what is before the cork stays.
+                let first =
+                    held.iter().position(|part| part.mark == Mark::End || !part.bytes.is_empty());
+                if let Some(end) = first.filter(|at| held[*at].mark == Mark::End) {
+                    let end = held.remove(end);
+                    self.parts.push_back(end);
                 }
+                if self.available().next().is_none() {
+                    self.pass_marks();
+                }
+                self.cancel(held);
                 self.resume()
             }
         }
     }
 
-    /// All of `from` to the end of this; there is something to move, and it is admitted.
-    pub fn splice(&mut self, from: &mut Model) -> c_int {
-        let before = self.available().count();
-        from.counts.sent += from.waiting() as u64;
-        for part in &from.parts {
-            self.counts.appended[part.kind as usize] += part.bytes.len() as u64;
+    /// Who is released next: those whose bytes have left in order, those that were canceled in any order.
+    pub fn next_gone(&mut self, id: Option<usize>) -> Option<Gone> {
+        let is_it = |gone: &Gone| gone.reason == -libc::ECANCELED && gone.owner.id == id;
+        let at = self.gone.iter().position(|gone| id.is_some() && is_it(gone));
+        self.gone.remove(at.unwrap_or(0))
+    }
+
+    /// The last parts are taken back.
+    fn cancel(&mut self, parts: Vec<Part>) {
+        self.counts.discarded += parts.iter().map(|part| part.bytes.len() as u64).sum::<u64>();
+        // Before those that have left and are not released yet: within a release there may be some.
+        for mut gone in parts.into_iter().rev().filter_map(|part| part.gone(-libc::ECANCELED)) {
+            gone.count();
+            self.gone.push_front(gone);
         }
-        self.parts.append(&mut from.parts);
-        (from.high, from.offered) = (false, None);
-        from.unblock();
+    }
+
+    /// What was appended since the last end is a message.
+    pub fn end_message(&mut self) -> c_int {
+        if self.failed != 0 {
+            return self.failed;
+        }
+        let last =
+            self.parts.iter().rev().find(|part| part.mark == Mark::End || !part.bytes.is_empty());
+        let is_any = last.map_or(self.is_begun, |last| last.mark != Mark::End);
+        if self.max_messages.is_none() || !is_any {
+            return 0;
+        }
+        // Behind the last byte and the holes, but before notifications, and before a cork that follows.
+        let last = self.parts.iter().rposition(|part| part.is_hole() || !part.bytes.is_empty());
+        let Some(last) = last else {
+            self.sent_messages += 1;
+            self.is_begun = false;
+            return 0;
+        };
+        self.parts.insert(last + 1, Part::mark(Mark::End));
+        self.corked = self.corked.map(|visible| visible + usize::from(visible > last));
+        0
+    }
+
+    pub fn discard_unstarted(&mut self) -> c_int {
+        if self.max_messages.is_none() {
+            return -libc::EINVAL;
+        }
+        if self.flushing || self.reserved.is_some() {
+            return -libc::EBUSY;
+        }
+        let offered = self.offered.map_or(0, |(_, len)| len);
+        if !self.is_begun && offered == 0 {
+            return self.discard();
+        }
+        let mut before = 0;
+        let end = self.parts.iter().position(|part| {
+            before += part.bytes.len();
+            part.mark == Mark::End && before >= offered
+        });
+        if let Some(end) = end {
+            let rest = self.parts.iter().skip(end + 1);
+            let is_notification = |part: &&Part| part.bytes.is_empty() && part.mark == Mark::None;
+            let kept = end + 1 + rest.take_while(is_notification).count();
+            let rest = self.parts.split_off(kept);
+            self.cancel(rest.into_iter().collect());
+            self.corked = self.corked.map(|visible| visible.min(kept));
+        }
+        self.settle();
+        self.resume()
+    }
+
+    pub fn hole(&mut self, id: u64, len: usize) {
+        self.parts.push_back(Part::mark(Mark::Hole(id, len)));
+    }
+
+    pub fn fill(&mut self, id: u64, bytes: &[u8]) -> c_int {
+        if self.failed != 0 {
+            return self.failed;
+        }
+        let is_it = |part: &Part| matches!(part.mark, Mark::Hole(hole, _) if hole == id);
+        let Some(at) = self.parts.iter().position(is_it) else { return 0 };
+        if matches!(self.parts[at].mark, Mark::Hole(_, len) if bytes.len() > len) {
+            return -libc::EINVAL;
+        }
+        let before = self.available().count();
+        self.counts.appended[Kind::Copied as usize] += bytes.len() as u64;
+        self.parts[at] = Part::copied(bytes);
+        // An end that only the hole has kept behind the cork ends what is before it.
+        if let Some(visible) = self.corked
+            && let Some(first) = self
+                .parts
+                .iter()
+                .skip(visible)
+                .position(|part| part.mark != Mark::None || !part.bytes.is_empty())
+            && self.parts[visible + first].mark == Mark::End
+        {
+            let end = self.parts.remove(visible + first).unwrap();
+            self.parts.insert(visible, end);
+            self.corked = Some(visible + 1);
+        }
+        if before == 0 {
+            self.pass_marks();
+        }
+        self.came(before)
+    }
+
+    /// A splice of so many bytes failed, and may have divided a piece.
+    pub fn divide(&mut self, most: usize) {
+        let mut before = 0;
+        for at in 0..self.parts.len() {
+            let len = self.parts[at].bytes.len();
+            if before < most && most < before + len {
+                let first = self.parts[at].divide(most - before);
+                self.parts.insert(at, first);
+                return;
+            }
+            before += len;
+        }
+    }
+
+    /// The first `most` bytes of `from` to the end of this; there is something to move, and it is admitted.
+    pub fn splice(&mut self, from: &mut Model, most: usize) -> c_int {
+        let before = self.available().count();
+        let mut left = most.min(from.waiting());
+        from.counts.sent += left as u64;
+        // What has no bytes goes with those before it.
+        while let Some(part) = from.parts.front_mut() {
+            if left == 0 && !part.bytes.is_empty() {
+                break;
+            }
+            let len = part.bytes.len().min(left);
+            left -= len;
+            let part = if len < part.bytes.len() {
+                part.divide(len)
+            } else {
+                from.parts.pop_front().unwrap()
+            };
+            let owned = part.owner.as_ref().and_then(|owner| owner.message.as_ref());
+            for message in part.message.iter().chain(owned) {
+                message.is_scattered.set(true);
+            }
+            from.is_begun |= len > 0;
+            self.counts.appended[part.kind as usize] += len as u64;
+            if part.mark == Mark::End {
+                from.is_begun = false;
+                from.sent_messages += 1;
+            }
+            if part.mark != Mark::End || self.max_messages.is_some() {
+                self.parts.push_back(part);
+            }
+        }
+        from.offered = None;
+        if from.waiting() == 0 {
+            from.high = false;
+            from.unblock();
+        } else {
+            from.resume();
+        }
         from.settle();
         self.came(before)
     }

@@ -1,14 +1,15 @@
 //! Does each operation to the queues and to the models, and compares.
 
 use super::driver::{Driver, HostClock, PoolDriver, World, world};
-use super::ops::{COPY_BELOW, Claim, Op, Reaction, SHARED_BYTES, Setting};
+use super::letter::{Given, Planned};
+use super::ops::{COPY_BELOW, Claim, Letter, Op, PartOf, Reaction, SHARED_BYTES, Setting};
 use super::pace::{Bucket, Floor};
-use super::queue::{Byte, Kind, MISSING, Model, Part};
+use super::queue::{Byte, Kind, MISSING, Model, Part, Release};
 use super::script::{Answer, FILE_BYTES, Script, file, file_byte};
 use super::sending::Trace;
 use libc::{c_int, c_void};
 use sendq::block::HEADER;
-use sendq::capi::SENDQ_NEVER;
+use sendq::capi::*;
 use sendq::iovec::IoVec;
 use sendq::records::RECORD;
 use sendq::sink::Sink;
@@ -24,15 +25,28 @@ struct Host {
     freed: Cell<bool>,
     /// Of the flushes within callbacks, in the order of their beginnings: what their sinks were offered.
     flushes: RefCell<VecDeque<Script>>,
+    /// The ids of all holes that were made.
+    holes: RefCell<Vec<u64>>,
 }
 
 impl Host {
     fn new(driver: Box<dyn Driver>) -> Host {
-        Host { driver, freed: Cell::new(false), flushes: RefCell::default() }
+        Host {
+            driver,
+            freed: Cell::new(false),
+            flushes: RefCell::default(),
+            holes: RefCell::default(),
+        }
     }
 
-    /// What an owner, or a writer, does. `id` is whose doing it is.
-    fn react(&self, then: Reaction, id: usize) -> c_int {
+    /// One of the holes, the last ones first.
+    fn hole(&self, which: usize) -> Option<u64> {
+        let holes = self.holes.borrow();
+        holes.iter().rev().nth(which % holes.len().max(1)).copied()
+    }
+
+    /// What an owner, or a writer, does. `id` is whose doing it is, `heir` is who owns what is appended.
+    fn react(&self, then: Reaction, id: usize, heir: *const Person) -> c_int {
         match then {
             Reaction::Nothing => 0,
             Reaction::Free if self.freed.replace(true) => 0,
@@ -46,6 +60,28 @@ impl Host {
             Reaction::Consume(len) => self.driver.consume(len),
             Reaction::Uncork => self.driver.uncork(),
             Reaction::Rollback => self.driver.rollback(),
+            Reaction::EndMessage => self.driver.end_message(),
+            Reaction::DiscardUnstarted => self.driver.discard_unstarted(),
+            Reaction::Reset => self.driver.reset(),
+            Reaction::Fail => self.driver.fail(-libc::EIO),
+            Reaction::Fill(which, len) => {
+                self.hole(which).map_or(0, |hole| self.driver.fill(hole, &reply(id, len)))
+            }
+            Reaction::Ref(len) => {
+                // SAFETY: a Person of the run.
+                let heir = unsafe { &*heir };
+                self.driver.append_ref(heir.address(), len, heir.owner())
+            }
+            Reaction::Message(len) => {
+                // SAFETY: a Person of the run.
+                let heir = unsafe { &*heir };
+                let head = reply(id, HEAD);
+                let parts = [
+                    part(SENDQ_PART_COPY, head.as_ptr(), 0, HEAD),
+                    part(SENDQ_PART_REF, heir.memory.as_ptr(), 0, len),
+                ];
+                self.driver.append_message(&parts, heir.owner())
+            }
             Reaction::Flush => {
                 let at = self.flushes.borrow().len();
                 self.flushes.borrow_mut().push_back(Script::default());
@@ -58,24 +94,51 @@ impl Host {
     }
 }
 
+/// How many bytes to copy a message has that is appended in a callback.
+const HEAD: usize = 10;
+
+/// A part of a message, without an owner of its own.
+fn part(kind: u32, data: *const u8, offset: u64, len: usize) -> sendq_part_t {
+    let (fd, len) = (if kind == SENDQ_PART_FILE { file() } else { -1 }, len as u64);
+    let arg = std::ptr::null_mut();
+    sendq_part_t { kind, fd, data: data.cast(), offset, len, release: None, arg }
+}
+
 /// An owner: which queue it calls back into, and what it does there. Released at most once.
 struct Person {
     host: *const Host,
     q: usize,
     then: Reaction,
     id: usize,
-    /// NULL for a file or a notification.
+    /// NULL for a file, a notification or a message.
     data: Option<Vec<u8>>,
-    len: usize,
+    /// None: a message.
+    len: Option<usize>,
+    /// What else is borrowed until it is released.
+    memory: Vec<u8>,
+    /// Who owns what it appends.
+    heir: *const Person,
     /// It has a slot in the queue.
     is_kept: bool,
     log: *const RefCell<Vec<Released>>,
 }
 
-/// Who was released, why, and what became of what was done then.
-#[derive(Clone, Copy, Debug, PartialEq)]
+impl Person {
+    fn owner(&self) -> Owner {
+        Owner { release: Some(release), arg: (&raw const *self).cast_mut().cast() }
+    }
+
+    /// Of its memory.
+    fn address(&self) -> *const u8 {
+        self.data.as_ref().map_or(std::ptr::null(), |data| data.as_ptr())
+    }
+}
+
+/// Who was released, with which length, why, and what became of what was done then.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Released {
     id: usize,
+    len: usize,
     reason: c_int,
     result: c_int,
 }
@@ -99,16 +162,15 @@ unsafe extern "C-unwind" fn release(
     // SAFETY: the Person that was given with the slot, alive until the run ends.
     unsafe {
         let person = &*arg.cast::<Person>();
-        let memory = person.data.as_ref().map_or(std::ptr::null(), |data| data.as_ptr());
-        assert_eq!((data.cast(), len), (memory, person.len));
+        assert_eq!(data.cast(), person.address());
         let at = (*person.log).borrow().len();
-        (*person.log).borrow_mut().push(Released { id: person.id, reason, result: 0 });
+        (*person.log).borrow_mut().push(Released { id: person.id, len, reason, result: 0 });
         // One for each queue at most: what a release causes on the same queue waits for its return. Only an
         // append that keeps nothing releases at once.
         let depth = DEPTH.get();
         assert!(depth < 2 || !person.is_kept, "releases nest");
         DEPTH.set(depth + usize::from(person.is_kept));
-        let result = (*person.host).react(person.then, person.id);
+        let result = (*person.host).react(person.then, person.id, person.heir);
         DEPTH.set(depth);
         (*person.log).borrow_mut()[at].result = result;
     }
@@ -120,11 +182,12 @@ struct ScriptedWriter {
     host: *const Host,
     at: usize,
     then: Reaction,
+    heir: *const Person,
     result: Option<c_int>,
 }
 
 /// Whose doing it is when a writer appends.
-const WRITER: usize = 77;
+const WRITER: usize = usize::MAX - 77;
 
 unsafe extern "C-unwind" fn write(arg: *mut c_void, data: *const c_void, len: usize) -> i64 {
     // SAFETY: the writer of the flush that calls this, and what it offers.
@@ -132,9 +195,38 @@ unsafe extern "C-unwind" fn write(arg: *mut c_void, data: *const c_void, len: us
     let outcome = writer.script.write(&[IoVec::new(data.cast(), len)], false);
     if writer.script.offers.len() == writer.at + 1 {
         // SAFETY: it lives as long as the run.
-        writer.result = Some(unsafe { &*writer.host }.react(writer.then, WRITER));
+        writer.result = Some(unsafe { &*writer.host }.react(writer.then, WRITER, writer.heir));
     }
     outcome.map_or_else(|errno| i64::from(errno.negated()), |taken| taken as i64)
+}
+
+/// A message as it is given to a driver and to the model.
+struct Message {
+    parts: Vec<sendq_part_t>,
+    given: Vec<Given>,
+    owner: Owner,
+    id: Option<usize>,
+}
+
+impl Default for Message {
+    fn default() -> Message {
+        Message { parts: Vec::new(), given: Vec::new(), owner: Owner::NONE, id: None }
+    }
+}
+
+/// What a part shows.
+///
+/// # Safety
+/// Its memory is there.
+unsafe fn bytes_of(part: &sendq_part_t) -> Vec<Byte> {
+    let len = part.len as usize;
+    if part.kind == SENDQ_PART_FILE {
+        let byte = |at| if at < FILE_BYTES { file_byte(at).into() } else { MISSING };
+        return (part.offset..).take(len).map(byte).collect();
+    }
+    // SAFETY: as the caller says.
+    let bytes = unsafe { std::slice::from_raw_parts(part.data.cast::<u8>(), len) };
+    bytes.iter().copied().map(Byte::from).collect()
 }
 
 pub struct Run {
@@ -153,9 +245,13 @@ pub struct Run {
     /// Boxed, so that they stay where they are: sendq holds their addresses.
     #[allow(clippy::vec_box)]
     people: Vec<Box<Person>>,
+    /// What parts of messages borrow.
+    memories: Vec<Vec<u8>>,
     log: Box<RefCell<Vec<Released>>>,
     expected: Vec<Released>,
     lent: [*mut u8; 2],
+    /// What may have been taken of a pool beyond its budget.
+    forced: u64,
     next: u32,
     /// Of each pool: a turn of sendq_pool_next is on.
     turns: [bool; 2],
@@ -177,12 +273,14 @@ impl Run {
             max: setting.max_bytes(),
             peaks: [0; 2],
             hosts: queues.map(|driver| Rc::new(Host::new(driver))),
-            models: [(); 2].map(|()| Model::new(setting.marks())),
+            models: setting.max_messages.map(|max| Model::new(setting.marks(), max)),
             shared_bytes,
             people: Vec::new(),
+            memories: Vec::new(),
             log: Box::default(),
             expected: Vec::new(),
             lent: [std::ptr::null_mut(); 2],
+            forced: 0,
             next: 0,
             turns: [false; 2],
             tracks: [setting.tracks; 2],
@@ -215,30 +313,190 @@ impl Run {
         len: usize,
         is_kept: bool,
     ) -> Owner {
+        // So that the id of the person is the last one.
+        let heir = self.heir(q, then, self.people.len() + 1);
+        self.add_person(q, then, data, Some(len), is_kept, heir)
+    }
+
+    /// The owner of a message, of which `memory` is borrowed.
+    fn owner(&mut self, q: usize, then: Reaction, memory: Vec<u8>) -> Owner {
+        let heir = self.heir(q, then, self.people.len() + 1);
+        let owner = self.add_person(q, then, None, None, false, heir);
+        self.people.last_mut().unwrap().memory = memory;
+        owner
+    }
+
+    fn add_person(
+        &mut self,
+        q: usize,
+        then: Reaction,
+        data: Option<Vec<u8>>,
+        len: Option<usize>,
+        is_kept: bool,
+        heir: *const Person,
+    ) -> Owner {
         let (id, log, host) = (self.people.len(), &raw const *self.log, &raw const *self.hosts[q]);
-        self.people.push(Box::new(Person { host, q, then, id, data, len, is_kept, log }));
-        let arg = (&raw mut **self.people.last_mut().unwrap()).cast();
-        Owner { release: Some(release), arg }
+        let memory = Vec::new();
+        let person = Person { host, q, then, id, data, len, memory, heir, is_kept, log };
+        self.people.push(Box::new(person));
+        self.people.last().unwrap().owner()
+    }
+
+    /// Who owns what the one with this id appends, if anybody has to.
+    fn heir(&mut self, q: usize, then: Reaction, id: usize) -> *const Person {
+        let none = std::ptr::null();
+        let (data, len, memory) = match then {
+            Reaction::Ref(len) => (Some(reply(id, len)), Some(len), Vec::new()),
+            Reaction::Message(len) => (None, None, reply(id, len)),
+            _ => {
+                // Nobody: the place in line is kept all the same.
+                self.add_person(q, Reaction::Nothing, None, None, false, none);
+                return none;
+            }
+        };
+        self.add_person(q, Reaction::Nothing, data, len, false, none);
+        let heir = self.people.last_mut().unwrap();
+        heir.memory = memory;
+        &raw const **heir
     }
 
     /// The owners of what is gone are released, in order, and react.
     fn release(&mut self, q: usize) {
-        while let Some((id, reason)) = self.models[q].gone.pop_front() {
-            self.release_one(id, reason);
+        let was = std::mem::replace(&mut self.models[q].releasing, true);
+        loop {
+            let next = self.log.borrow().get(self.expected.len()).map(|released| released.id);
+            let Some(gone) = self.models[q].next_gone(next) else { break };
+            if let Some(release) = gone.release() {
+                self.release_one(release);
+            }
         }
+        self.models[q].releasing = was;
     }
 
-    fn release_one(&mut self, id: usize, reason: c_int) {
+    fn release_at_once(&mut self, id: usize, left: usize) {
+        self.release_one(Release { id, reasons: vec![0], left: Some(Some(left)) });
+    }
+
+    fn release_one(&mut self, Release { id, reasons, left }: Release) {
         let at = self.expected.len();
-        self.expected.push(Released { id, reason, result: 0 });
         let person = &self.people[id];
         // A spliced piece still calls back into the queue that it was appended to.
         let (q, then) = (person.q, person.then);
-        let got = self.log.borrow().get(at).map_or(0, |released| released.result);
-        let has_budget = self.max > 0;
-        let host = &self.hosts[q];
-        self.expected[at].result = react(&mut self.models[q], host, then, id, got, has_budget);
+        let got = self.log.borrow().get(at).copied().unwrap_or_default();
+        let len = person.len.unwrap_or(left.flatten().unwrap_or(got.len));
+        // If its parts ended differently, any of their reasons will do.
+        let failed: Vec<c_int> = reasons.into_iter().filter(|reason| *reason != 0).collect();
+        let first = failed.first().copied().unwrap_or(0);
+        let reason = if failed.contains(&got.reason) { got.reason } else { first };
+        self.expected.push(Released { id, len, reason, result: 0 });
+        let defers = self.defers(q);
+        let mut model = std::mem::take(&mut self.models[q]);
+        let result = self.react(&mut model, q, then, id, got.result, defers);
+        self.models[q] = model;
+        self.expected[at].result = result;
         self.release(q);
+    }
+
+    /// Whether a call on this queue comes from a release callback of it, or of any thread-safe queue.
+    fn defers(&self, q: usize) -> bool {
+        let all = self.setting.threadsafe && !self.setting.core;
+        self.models[q].releasing || all && self.models[1 - q].releasing
+    }
+
+    /// What an owner or a writer does to the model of the queue `q`. The pool may have refused what it appends.
+    fn react(
+        &mut self,
+        model: &mut Model,
+        q: usize,
+        then: Reaction,
+        id: usize,
+        got: c_int,
+        defers: bool,
+    ) -> c_int {
+        let is_refused = got == -libc::ENOBUFS && self.max > 0;
+        let host = self.hosts[q].clone();
+        // The heir of a writer is the last one that was made.
+        let heir = if id == WRITER { self.people.len() - 1 } else { id.wrapping_sub(1) };
+        match then {
+            Reaction::Nothing => 0,
+            Reaction::Free if model.freed => 0,
+            _ if model.freed => -libc::EINVAL,
+            Reaction::Append(len) => {
+                let is_refused = is_refused && model.admit(len) == 0;
+                if is_refused { got } else { model.append(&reply(id, len)) }
+            }
+            Reaction::Ref(len) => {
+                let bytes = reply(id, len);
+                let is_kept = defers || len >= COPY_BELOW;
+                let admitted =
+                    if is_kept && len == 0 { model.admit_slot(0) } else { model.admit(len) };
+                match admitted {
+                    0 if is_refused && (is_kept || len > 0) => got,
+                    0 if is_kept => {
+                        let bytes = bytes.into_iter().map(Byte::from);
+                        model.rise(Part::new(Kind::Borrowed, bytes, Some(heir)))
+                    }
+                    errno if is_kept => errno,
+                    _ => {
+                        let hints = model.append(&bytes);
+                        if hints >= 0 {
+                            self.release_heir(heir, len);
+                        }
+                        hints
+                    }
+                }
+            }
+            Reaction::Message(len) => {
+                let given = |kind, bytes: Vec<u8>| {
+                    let bytes = bytes.into_iter().map(Byte::from).collect();
+                    Given { kind, bytes, owner: None }
+                };
+                let parts =
+                    [given(Kind::Copied, reply(id, HEAD)), given(Kind::Borrowed, reply(id, len))];
+                let planned = Planned::new(&parts, Some(heir), 0, defers, 0);
+                let is_at_once = !planned.at_once.is_empty();
+                let hints = model.append_message(planned, || is_refused);
+                if hints >= 0 && is_at_once {
+                    self.release_heir(heir, 0);
+                }
+                hints
+            }
+            Reaction::EndMessage => model.end_message(),
+            Reaction::DiscardUnstarted => {
+                self.force(1);
+                model.discard_unstarted()
+            }
+            Reaction::Fill(which, len) => {
+                host.hole(which).map_or(0, |hole| model.fill(hole, &reply(id, len)))
+            }
+            Reaction::Reset => model.reset(),
+            Reaction::Fail => model.end_with(-libc::EIO),
+            Reaction::Discard => model.discard(),
+            Reaction::Consume(len) => model.consume(len),
+            Reaction::Uncork => model.uncork(),
+            Reaction::Rollback => model.rollback(),
+            Reaction::Flush => {
+                let sink = host.flushes.borrow_mut().pop_front().expect("there was one");
+                let mut trace = Trace::of(&sink);
+                let hints = model.flush(&mut trace, 0);
+                trace.end();
+                hints
+            }
+            Reaction::Free => {
+                model.free();
+                0
+            }
+        }
+    }
+
+    /// An heir is released at once, and does nothing.
+    fn release_heir(&mut self, id: usize, len: usize) {
+        self.expected.push(Released { id, len, reason: 0, result: 0 });
+    }
+
+    /// So many blocks may have been taken beyond the budget.
+    fn force(&mut self, blocks: u64) {
+        self.forced += blocks * (self.setting.chunk_bytes + 8192);
     }
 
     /// What so many copied bytes take of a pool at most.
@@ -307,7 +565,7 @@ impl Run {
                 let want = if *len < COPY_BELOW {
                     let hints = self.append(q, got, &bytes);
                     if hints >= 0 {
-                        self.release_one(id, 0);
+                        self.release_at_once(id, 0);
                     }
                     hints
                 } else {
@@ -409,7 +667,7 @@ impl Run {
             }
             Op::Uncork => (driver.uncork(), self.models[q].uncork()),
             Op::Rollback => (driver.rollback(), self.models[q].rollback()),
-            Op::Splice => {
+            Op::Splice(most) => {
                 let from = &self.hosts[1 - q];
                 if from.freed.get() {
                     return None;
@@ -417,9 +675,48 @@ impl Run {
                 // All that the pool of the other queue has is that queue's, if it is another pool.
                 let stats = self.pools[1 - q].stats();
                 let moved = stats.used + stats.pinned;
-                let got = driver.splice(from.driver.address());
-                (got, self.splice(q, got, moved))
+                let most_bytes = if *most == usize::MAX { u64::MAX } else { *most as u64 };
+                let got = driver.splice(from.driver.address(), most_bytes);
+                self.force(1);
+                let want = self.splice(q, got, moved, *most);
+                let from = &mut self.models[1 - q];
+                let is_busy = from.reserved.is_some() || from.offered.is_some();
+                let is_divided = !is_busy && from.corked.is_none();
+                if want < 0 && is_divided && !from.has_holes() && *most > 0 {
+                    from.divide(*most);
+                }
+                (got, want)
             }
+            Op::Message(letter) => return self.append_message(q, driver, letter),
+            Op::SendMessage { letter, budget, answers } => {
+                return self.send_message(q, driver, letter, *budget, answers);
+            }
+            Op::EndMessage => (driver.end_message(), self.models[q].end_message()),
+            Op::DiscardUnstarted => {
+                self.force(1);
+                (driver.discard_unstarted(), self.models[q].discard_unstarted())
+            }
+            Op::Hole(len) => {
+                let made = driver.hole(*len);
+                let got = made.err().unwrap_or(0);
+                let needs = block.max((*len + HEADER) as u64 + 4096);
+                let want = match self.models[q].admit(*len) {
+                    0 if self.over_budget(q, got, needs) => got,
+                    errno => errno,
+                };
+                if let Ok(id) = made {
+                    host.holes.borrow_mut().push(id);
+                    self.models[q].hole(id, *len);
+                }
+                (got, want)
+            }
+            Op::Fill(which, len) => {
+                let hole = host.hole(*which)?;
+                let bytes = self.payload(*len);
+                (driver.fill(hole, &bytes), self.models[q].fill(hole, &bytes))
+            }
+            Op::Reset => (driver.reset(), self.models[q].reset()),
+            Op::Fail(errno) => (driver.fail(*errno), self.models[q].end_with(*errno)),
             Op::Flush { budget, answers } => {
                 let mut sink = Script::new(answers.iter().copied());
                 let got = driver.flush(&mut sink, *budget);
@@ -548,11 +845,11 @@ impl Run {
         let owner = self.person(q, then, None, len, len > 0);
         let id = self.people.len() - 1;
         let got = driver.append_file(file(), offset, len as u64, owner);
-        let want = match self.models[q].admit_slot() {
+        let want = match self.models[q].admit_slot(len) {
             _ if len == 0 => {
                 let refusal = self.models[q].refusal();
                 if refusal == 0 {
-                    self.release_one(id, 0);
+                    self.release_at_once(id, 0);
                 }
                 refusal
             }
@@ -571,7 +868,7 @@ impl Run {
         let owner = self.person(q, then, None, 0, true);
         let id = self.people.len() - 1;
         let got = driver.notify(owner);
-        let want = match self.models[q].admit_slot() {
+        let want = match self.models[q].admit_slot(0) {
             0 if self.over_budget(q, got, self.setting.chunk_bytes) => got,
             0 => self.models[q].rise(Part::notification(id)),
             errno => errno,
@@ -579,24 +876,144 @@ impl Run {
         (got, want)
     }
 
-    fn splice(&mut self, q: usize, got: c_int, moved: u64) -> c_int {
+    /// The letter as it is given to a driver, and to the model, with the number of those who own it.
+    fn given(&mut self, q: usize, letter: &Letter) -> Message {
+        let mut message = Message::default();
+        for part_of in &letter.parts {
+            let (len, kind, c_kind) = match *part_of {
+                PartOf::Copy(len) => (len, Kind::Copied, SENDQ_PART_COPY),
+                PartOf::Ref(len) => (len, Kind::Borrowed, SENDQ_PART_REF),
+                PartOf::Own(len, _) => (len, Kind::Borrowed, SENDQ_PART_OWN),
+                PartOf::Buf(offset, len) => {
+                    (len.min(SHARED_BYTES - offset), Kind::Shared, SENDQ_PART_BUF)
+                }
+                PartOf::File(len) => (len, Kind::File, SENDQ_PART_FILE),
+            };
+            let mut given = part(c_kind, std::ptr::null(), 0, len);
+            let mut owner = None;
+            let bytes: Vec<Byte> = match *part_of {
+                PartOf::Buf(offset, _) => {
+                    given.offset = offset as u64;
+                    self.shared_bytes[offset..][..len].iter().copied().map(Byte::from).collect()
+                }
+                PartOf::File(_) => {
+                    given.offset = u64::from(self.next) % (FILE_BYTES - len as u64);
+                    (given.offset..).take(len).map(|at| file_byte(at).into()).collect()
+                }
+                _ => {
+                    let bytes = self.payload(len);
+                    let copy = bytes.iter().copied().map(Byte::from).collect();
+                    given.data = bytes.as_ptr().cast();
+                    if let PartOf::Own(_, then) = *part_of {
+                        let of = self.person(q, then, Some(bytes), len, false);
+                        owner = Some(self.people.len() - 1);
+                        (given.release, given.arg) = (of.release, of.arg);
+                    } else {
+                        self.memories.push(bytes);
+                    }
+                    copy
+                }
+            };
+            message.parts.push(given);
+            message.given.push(Given { kind, bytes, owner });
+        }
+        if let Some(then) = letter.owner {
+            message.owner = self.owner(q, then, Vec::new());
+            message.id = Some(self.people.len() - 1);
+        }
+        message
+    }
+
+    /// What so much of a message takes of a pool at most.
+    fn memory_for(&self, planned: &Planned) -> u64 {
+        let blocks = 2 * self.blocks_for(planned.copied);
+        blocks + (planned.slots as u64 + 2) * self.setting.chunk_bytes + planned.borrowed as u64
+    }
+
+    fn append_message(
+        &mut self,
+        q: usize,
+        driver: &dyn Driver,
+        letter: &Letter,
+    ) -> Option<(c_int, c_int)> {
+        let message = self.given(q, letter);
+        let got = driver.append_message(&message.parts, message.owner);
+        let below = self.setting.share_below;
+        let mut planned = Planned::new(&message.given, message.id, 0, false, below);
+        let needs = self.memory_for(&planned);
+        let at_once = std::mem::take(&mut planned.at_once);
+        let mut model = std::mem::take(&mut self.models[q]);
+        let want = model.append_message(planned, || self.over_budget(q, got, needs));
+        self.models[q] = model;
+        self.release(q);
+        if want >= 0 {
+            at_once.into_iter().for_each(|id| self.release_at_once(id, 0));
+        }
+        Some((got, want))
+    }
+
+    fn send_message(
+        &mut self,
+        q: usize,
+        driver: &dyn Driver,
+        letter: &Letter,
+        budget: usize,
+        answers: &[Answer],
+    ) -> Option<(c_int, c_int)> {
+        let message = self.given(q, letter);
+        let mut sink = Script::new(answers.iter().copied());
+        let got = driver.send_message(&mut sink, &message.parts, message.owner, budget);
+        let below = self.setting.share_below;
+        let all = Planned::new(&message.given, message.id, 0, false, below);
+        let may_pass = !self.setting.core && !self.setting.threadsafe && all.file == 0;
+        let bytes: Vec<Byte> =
+            message.given.iter().flat_map(|given| &given.bytes).copied().collect();
+        let mut trace = Trace::of(&sink);
+        let mut model = std::mem::take(&mut self.models[q]);
+        let (mut at_once, mut left) = (Vec::new(), 0);
+        let needs = self.memory_for(&all);
+        let (max, memory) = (self.max, all.memory());
+        let want =
+            model.send_message(&mut trace, budget, &bytes, memory, may_pass, |model, sent| {
+                let mut rest = Planned::new(&message.given, message.id, sent, false, below);
+                (at_once, left) = (std::mem::take(&mut rest.at_once), sent);
+                // What was queued before is held until the call is over, so that the pool may be fuller than it
+                // is now.
+                model.append_message(rest, || sent == 0 && max > 0 && got == -libc::ENOBUFS)
+            });
+        self.models[q] = model;
+        trace.end();
+        self.forced += needs;
+        self.release(q);
+        if want >= 0 {
+            at_once.into_iter().for_each(|id| self.release_at_once(id, left));
+        }
+        Some((got, want))
+    }
+
+    fn splice(&mut self, q: usize, got: c_int, moved: u64, most: usize) -> c_int {
         let (to, from) = (&self.models[q], &self.models[1 - q]);
-        let (len, memory) = (from.waiting(), from.memory());
+        let len = from.waiting().min(most);
+        let memory = from.memory_of_first(len);
         if from.failed != 0 {
             return from.failed;
         }
-        if from.reserved.is_some() || from.corked.is_some() {
+        if from.reserved.is_some() || from.corked.is_some() || from.has_holes() {
+            return -libc::EBUSY;
+        }
+        if from.offered.is_some() && len < from.waiting() && most > 0 {
             return -libc::EBUSY;
         }
         match to.admit(memory) {
             0 if len == 0 => return 0,
+            0 if to.is_full() => return -libc::ENOBUFS,
             0 if !self.setting.one_pool && self.over_budget(q, got, moved) => return got,
             0 => (),
             errno => return errno,
         }
         let [first, second] = &mut self.models;
         let (to, from) = if q == 0 { (first, second) } else { (second, first) };
-        to.splice(from)
+        to.splice(from, most)
     }
 
     fn flush_with(
@@ -609,18 +1026,18 @@ impl Run {
         then: Reaction,
     ) -> (c_int, c_int) {
         let script = Script::new(answers.iter().copied());
-        let mut writer = ScriptedWriter { script, host, at, then, result: None };
+        let heir = self.heir(q, then, WRITER);
+        let mut writer = ScriptedWriter { script, host, at, then, heir, result: None };
         let arg = (&raw mut writer).cast();
         let got = host.driver.flush_with(write, arg, budget);
         let mut trace = Trace::of(&writer.script);
-        let has_budget = self.max > 0;
         let mut model = std::mem::take(&mut self.models[q]);
         let want = model.flush_with(&mut trace, budget, got, |model, call| {
             if call != at {
                 return;
             }
             let (slots, got) = (model.slots(), writer.result.expect("it was called"));
-            assert_eq!(got, react(model, host, then, WRITER, got, has_budget));
+            assert_eq!(got, self.react(model, q, then, WRITER, got, false));
             // Whoever is released because of it is released at once, and those before, too.
             if model.slots() < slots {
                 std::mem::swap(model, &mut self.models[q]);
@@ -690,6 +1107,8 @@ impl Run {
         assert_eq!(driver.queued_bytes(), model.waiting() as u64);
         assert_eq!(driver.queued_memory(), model.memory() as u64);
         assert_eq!(driver.sent_bytes(), model.counts.sent);
+        assert_eq!(driver.queued_messages(), model.queued_messages());
+        assert_eq!(driver.sent_messages(), model.sent_messages);
         assert_eq!(driver.error(), model.failed);
         model.check_state(driver.state());
         let count = driver.peek(&mut iov);
@@ -702,6 +1121,13 @@ impl Run {
             assert!(peeked.eq(want));
         } else {
             assert!(peeked.all(|byte| want.next() == Some(byte)));
+        }
+        if let Some(parts) = driver.peek_parts() {
+            // SAFETY: as above.
+            let all: Vec<Byte> = parts.iter().flat_map(|part| unsafe { bytes_of(part) }).collect();
+            assert!(parts.len() == 256 || all.len() == model.available().count());
+            let first = model.available().take(all.len());
+            assert!(all.iter().copied().eq(first));
         }
     }
 
@@ -774,10 +1200,13 @@ impl Run {
         // Records that were refused may be beyond the budget.
         let record = (RECORD + 8192) as u64;
         let reserves = queues.len() as u64 * self.setting.reserve_bytes();
-        let beyond = records * record + reserves;
+        let beyond = records * record + reserves + self.forced;
         assert!(self.max == 0 || all <= self.max + beyond, "{stats:?}, and {records} records");
         let flushing = queues.len() as u64 * record;
-        assert!(self.max == 0 || stats.peak <= self.max + flushing + reserves, "{stats:?}");
+        assert!(
+            self.max == 0 || stats.peak <= self.max + flushing + reserves + self.forced,
+            "{stats:?}"
+        );
         assert!(stats.peak >= all.max(self.peaks[pool]), "{stats:?}");
         self.peaks[pool] = stats.peak;
 
@@ -803,7 +1232,7 @@ impl Run {
             for person in self.people.iter_mut() {
                 person.then = Reaction::Nothing;
             }
-            self.hosts[q].react(Reaction::Free, 0);
+            self.hosts[q].react(Reaction::Free, 0, std::ptr::null());
             self.models[q].free();
             self.release(q);
         }
@@ -824,39 +1253,4 @@ fn cut(mut bytes: &[u8], lengths: &[usize]) -> Vec<IoVec> {
         bytes = later;
     }
     iovecs
-}
-
-/// What an owner or a writer does to the model. The pool may have refused what it appends.
-fn react(
-    model: &mut Model,
-    host: &Host,
-    then: Reaction,
-    id: usize,
-    got: c_int,
-    has_budget: bool,
-) -> c_int {
-    match then {
-        Reaction::Nothing => 0,
-        Reaction::Free if model.freed => 0,
-        _ if model.freed => -libc::EINVAL,
-        Reaction::Append(len) => {
-            let is_refused = got == -libc::ENOBUFS && has_budget && model.admit(len) == 0;
-            if is_refused { got } else { model.append(&reply(id, len)) }
-        }
-        Reaction::Discard => model.discard(),
-        Reaction::Consume(len) => model.consume(len),
-        Reaction::Uncork => model.uncork(),
-        Reaction::Rollback => model.rollback(),
-        Reaction::Flush => {
-            let sink = host.flushes.borrow_mut().pop_front().expect("there was one");
-            let mut trace = Trace::of(&sink);
-            let hints = model.flush(&mut trace, 0);
-            trace.end();
-            hints
-        }
-        Reaction::Free => {
-            model.free();
-            0
-        }
-    }
 }

@@ -303,13 +303,17 @@ impl Model {
                 return hints as isize;
             }
         }
-        if is_single && self.waiting() == 0 && self.corked.is_none() && self.rate.is_none() {
+        if is_single && self.is_passable() {
             return self.write_through(trace, message, got, refuses);
         }
         let until_high = self.marks.1.saturating_sub(self.memory() as u64);
         let kept = message.len().min(usize::try_from(until_high).unwrap_or(usize::MAX));
         if kept == 0 {
             return -libc::EAGAIN as isize;
+        }
+        let refusal = self.admit(kept);
+        if refusal != 0 {
+            return refusal as isize;
         }
         if got == -libc::ENOBUFS as isize && refuses(kept) {
             return got;
@@ -350,8 +354,7 @@ impl Model {
             outcome => outcome.unwrap_or(0),
         };
         assert_eq!(trace.take(taken), &message[..taken]);
-        self.counts.sent += taken as u64;
-        self.counts.appended[Kind::Copied as usize] += taken as u64;
+        self.leave_past(taken);
         let kept = (message.len() - taken).min(usize::try_from(self.marks.1).unwrap_or(usize::MAX));
         let is_refused = kept > 0 && got < (taken + kept) as isize && refuses(kept);
         if !is_refused && kept > 0 {
@@ -365,6 +368,102 @@ impl Model {
             _ if !is_refused => (taken + kept) as isize,
             0 => -libc::ENOBUFS as isize,
             _ => taken as isize,
+        }
+    }
+
+    /// Nothing is queued, and nothing holds back what comes.
+    fn is_passable(&self) -> bool {
+        let is_held = self.corked.is_some() || self.has_holes();
+        self.waiting() == 0 && !is_held && self.rate.is_none()
+    }
+
+    /// sendq_send of a message that made these calls: a flush, then an offer of `len` bytes from where they are,
+    /// if `may_pass`, or else an append and a flush. `memory` of its bytes are not in files. `keep` appends it
+    /// without those that have left; it fails if the pool refuses it.
+    pub fn send_message(
+        &mut self,
+        trace: &mut Trace,
+        max_bytes: usize,
+        message: &[Byte],
+        memory: usize,
+        may_pass: bool,
+        keep: impl FnOnce(&mut Model, usize) -> c_int,
+    ) -> c_int {
+        let refusal = self.admit(0);
+        if refusal != 0 {
+            return refusal;
+        }
+        let (mut hints, before) = (0, self.counts.sent);
+        if self.waiting() > 0 {
+            hints = self.flush(trace, max_bytes);
+            if hints < 0 {
+                return hints;
+            }
+        }
+        let left = (self.counts.sent - before) as usize;
+        let budget = if max_bytes == 0 { usize::MAX } else { max_bytes - left };
+        let budget = if hints & SENDQ_MORE != 0 { 0 } else { budget };
+        if may_pass && budget > 0 && !message.is_empty() && self.is_passable() {
+            let refusal = self.admit(memory);
+            if refusal != 0 {
+                return refusal;
+            }
+            let result = self.pass_by(trace, message, budget, keep);
+            return if result < 0 { result } else { hints | result };
+        }
+        let kept = keep(self, 0);
+        if kept < 0 {
+            return kept;
+        }
+        hints |= kept & !SENDQ_WAKE;
+        let rest = match budget {
+            0 if self.available().next().is_none() => 0,
+            0 => SENDQ_MORE,
+            _ if hints & SENDQ_BLOCKED != 0 => 0,
+            usize::MAX => self.flush(trace, 0),
+            budget => self.flush(trace, budget),
+        };
+        hints | if rest < 0 { SENDQ_CLOSED } else { rest }
+    }
+
+    /// A message is offered from where it is.
+    fn pass_by(
+        &mut self,
+        trace: &mut Trace,
+        message: &[Byte],
+        budget: usize,
+        keep: impl FnOnce(&mut Model, usize) -> c_int,
+    ) -> c_int {
+        let (len, mut calls) = (message.len().min(budget), 0);
+        let offer = loop {
+            let offer = trace.next().expect("nothing was in the way");
+            calls += 1;
+            assert_eq!(offer.len, len);
+            if !offer.is_interrupted() || calls == u64::from(MAX_INTERRUPTS) {
+                break offer;
+            }
+        };
+        let taken = match offer.outcome {
+            Err(errno) if !errno.is_refusal() => {
+                self.end_flush(calls, 0, None);
+                self.fail(errno.negated());
+                return self.failed;
+            }
+            outcome => outcome.unwrap_or(0),
+        };
+        let bytes = trace.take(taken).iter().copied().map(Byte::from);
+        assert!(bytes.eq(message[..taken].iter().copied()));
+        self.leave_past(taken);
+        let kept = keep(self, taken);
+        self.progress_by(taken);
+        let blocked = (taken < len && !offer.is_interrupted()).then_some(false);
+        self.end_flush(calls, u64::from(taken < len), blocked);
+        let remain = self.available().next().is_some();
+        match blocked {
+            _ if kept < 0 => kept,
+            _ if !remain => kept & !SENDQ_WAKE,
+            Some(_) => kept & !SENDQ_WAKE | SENDQ_BLOCKED,
+            None => kept & !SENDQ_WAKE | SENDQ_MORE,
         }
     }
 
@@ -390,23 +489,21 @@ impl Model {
         }
         // No sink was asked: if it was full, it is.
         self.look();
+        let claimed = bytes.iter().copied().map(Byte::from).map(Some);
         let mut waiting = self.available();
-        for (i, byte) in bytes.iter().enumerate() {
-            match waiting.next() {
-                Some(next) if next == Byte::from(*byte) => (),
-                next => {
-                    drop(waiting);
-                    self.rest();
-                    if next == Some(MISSING) {
-                        return (-libc::ENODATA, None);
-                    }
-                    return (-libc::EILSEQ, Some(self.counts.sent + i as u64));
-                }
-            }
-        }
+        let differs = claimed.map(|byte| (byte, waiting.next())).position(|(a, b)| a != b);
         drop(waiting);
-        let hints = self.send(bytes.len());
+        let Some(at) = differs else {
+            let hints = self.send(bytes.len());
+            self.rest();
+            return (hints, None);
+        };
+        let next = self.available().nth(at);
+        self.pass_marks();
         self.rest();
-        (hints, None)
+        match next {
+            Some(MISSING) => (-libc::ENODATA, None),
+            _ => (-libc::EILSEQ, Some(self.counts.sent + at as u64)),
+        }
     }
 }
