@@ -65,6 +65,10 @@ class Guide(unittest.TestCase):
         ]
         self.assertLess(max(lines.values()), sum(map(guide.length, sending)))
 
+    def test_a_row_of_messages_is_the_shortest(self):
+        lines = {row: sum(map(guide.length, guide.sources_of(row))) for row in guide.ROWS}
+        self.assertEqual(min(lines, key=lines.get), "sendq-message")
+
     def test_links(self):
         links = re.findall(r"\]\(([^)]+)\)", WITHOUT_BLOCKS)
         self.assertGreater(len(links), 0)

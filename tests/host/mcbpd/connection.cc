@@ -84,16 +84,21 @@ void Connection::output_warns(const std::string& what) {
 }
 
 void Connection::on_readable(evutil_socket_t /*fd*/, short /*what*/, void* self) {
-    static_cast<Connection*>(self)->read();
+    auto* connection = static_cast<Connection*>(self);
+    FrontEnd& front_end = connection->front_end_;
+    connection->read();
+    front_end.end_long_turn();
 }
 
 void Connection::on_writable(evutil_socket_t /*fd*/, short /*what*/, void* self) {
     auto* connection = static_cast<Connection*>(self);
+    FrontEnd& front_end = connection->front_end_;
     if (connection->input_blocked_) {
         connection->read();
     } else {
         connection->turn();
     }
+    front_end.end_long_turn();
 }
 
 void Connection::read() {

@@ -110,7 +110,12 @@ void FrontEnd::on_doomed(evutil_socket_t /*fd*/, short /*what*/, void* self) {
 }
 
 void FrontEnd::on_end_of_turn(evutil_socket_t /*fd*/, short /*what*/, void* self) {
-    static_cast<FrontEnd*>(self)->paths_.end_turn();
+    static_cast<FrontEnd*>(self)->end_turn();
+}
+
+void FrontEnd::end_turn() {
+    left_to_end_ = 0;
+    paths_.end_turn();
 }
 
 void FrontEnd::on_stall_check(evutil_socket_t /*fd*/, short /*what*/, void* self) {

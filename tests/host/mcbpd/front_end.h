@@ -57,12 +57,25 @@ class FrontEnd {
     // Destroys the connection, which is doomed, when nothing else is at work.
     void drop_soon(int fd);
     // Lets the output paths flush when the events of this turn have been handled.
-    void end_turn_soon() { event_active(end_turn_.get(), EV_TIMEOUT, 0); }
+    void end_turn_soon() {
+        event_active(end_turn_.get(), EV_TIMEOUT, 0);
+        ++left_to_end_;
+    }
+    // Ends the turn now if so much is left to its end that the caches would not hold it. May
+    // destroy any connection.
+    void end_long_turn() {
+        if (left_to_end_ >= kMostLeftToEnd) {
+            end_turn();
+        }
+    }
 
   private:
+    static constexpr size_t kMostLeftToEnd = 32;
+
     static void on_doomed(evutil_socket_t fd, short what, void* self);
     static void on_end_of_turn(evutil_socket_t fd, short what, void* self);
     static void on_stall_check(evutil_socket_t fd, short what, void* self);
+    void end_turn();
     void drop_doomed();
     void drop_stalled();
 
@@ -86,6 +99,7 @@ class FrontEnd {
     std::vector<int> doomed_;
     EventPtr drop_doomed_;
     EventPtr end_turn_;
+    size_t left_to_end_ = 0;
     EventPtr stall_check_;
     Mailbox mailbox_;
     std::thread thread_;

@@ -32,14 +32,20 @@ class SendqMessageOutput final : public Output {
         is_high_ = is_high_ || (result & SENDQ_HIGH) != 0;
     }
 
-    // Left to the end of the turn.
+    // Left to the end of the turn, by sendq itself unless it has waited for the socket.
     Flushed flush(Transport& /*transport*/) override {
-        const int result = sendq_schedule(queue_.get());
-        return result < 0 || pending() == 0 ? flushed(result) : Flushed{Flushed::State::later};
+        if (pending() == 0) {
+            return flushed(sendq_error(queue_.get()));
+        }
+        if (is_blocked_) {
+            sendq_schedule(queue_.get());
+        }
+        return {Flushed::State::later};
     }
     void flush_now() {
         const int result = flush_queue(queue_.get(), owner().transport());
         is_high_ = is_high_ && (result & SENDQ_RESUME) == 0;
+        is_blocked_ = result > 0 && (result & (SENDQ_BLOCKED | SENDQ_WANT_READ)) != 0;
         owner().output_flushed(flushed(result));
     }
     Flushed close(Transport& transport) override {
@@ -85,6 +91,7 @@ class SendqMessageOutput final : public Output {
     const Limits& limits_;
     sendq::queue queue_;
     bool is_high_ = false;
+    bool is_blocked_ = false;
     Borrowed borrowed_;
 };
 
