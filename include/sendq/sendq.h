@@ -1425,11 +1425,12 @@ uint64_t sendq_retry_after_ns(const sendq_t *q);
  * returned. A message without bytes is a flush, also on a closed queue. The rate of sendq_set_rate holds
  * back what is sent.
  *
- * Errors, with nothing taken: EAGAIN: as much is queued as the high watermark or more, even after the flush.
+ * Errors, with nothing taken: EAGAIN: as much is queued as the high watermark or more, even after the flush, or
+ * the pool's budget or max_messages refuse the copy.
  * EOPNOTSUPP: a destination, ancillary data, or a flag. Only MSG_DONTWAIT, MSG_NOSIGNAL and MSG_MORE are
  * accepted, and ignored. EINVAL: q or msg is NULL, or as for sendq_appendv. (sendmsg(2) has EFAULT for some
- * of these, and EMSGSIZE above IOV_MAX pieces; here there may be any number of pieces.) EPIPE, ENOBUFS,
- * ENOMEM, EBUSY: as for sendq_append. Other errors end the connection, as for sendq_flush.
+ * of these, and EMSGSIZE above IOV_MAX pieces; here there may be any number of pieces.) EPIPE, ENOMEM,
+ * EBUSY: as for sendq_append. Other errors end the connection, as for sendq_flush.
  */
 ssize_t sendq_sendmsg(sendq_t *q,
                       sendq_fd_t fd,

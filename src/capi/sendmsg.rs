@@ -28,11 +28,12 @@ const HARMLESS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE
 /// returned. A message without bytes is a flush, also on a closed queue. The rate of sendq_set_rate holds
 /// back what is sent.
 ///
-/// Errors, with nothing taken: EAGAIN: as much is queued as the high watermark or more, even after the flush.
+/// Errors, with nothing taken: EAGAIN: as much is queued as the high watermark or more, even after the flush, or
+/// the pool's budget or max_messages refuse the copy.
 /// EOPNOTSUPP: a destination, ancillary data, or a flag. Only MSG_DONTWAIT, MSG_NOSIGNAL and MSG_MORE are
 /// accepted, and ignored. EINVAL: q or msg is NULL, or as for sendq_appendv. (sendmsg(2) has EFAULT for some
-/// of these, and EMSGSIZE above IOV_MAX pieces; here there may be any number of pieces.) EPIPE, ENOBUFS,
-/// ENOMEM, EBUSY: as for sendq_append. Other errors end the connection, as for sendq_flush.
+/// of these, and EMSGSIZE above IOV_MAX pieces; here there may be any number of pieces.) EPIPE, ENOMEM,
+/// EBUSY: as for sendq_append. Other errors end the connection, as for sendq_flush.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_sendmsg(
     q: *mut sendq_t,

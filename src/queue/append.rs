@@ -219,15 +219,18 @@ impl Queue {
     }
 
     /// Appends a copy of `iovecs` without their first `skip` bytes, cut off at the high watermark. Returns
-    /// how many bytes were copied. AGAIN: none. Otherwise as for [`Queue::append`].
+    /// how many bytes were copied. AGAIN: none, also if the cap or the budget refuse them. Otherwise as for [`Queue::append`].
     pub fn append_up_to_high(&mut self, pool: &Pool, iovecs: IoVecs, skip: usize) -> Result<usize> {
         let until_high = self.policy.until_high(self.waiting());
         let len = (iovecs.total() - skip).min(usize::try_from(until_high).unwrap_or(usize::MAX));
         if len == 0 && iovecs.total() > skip {
             return Err(Errno::AGAIN);
         }
-        self.append(pool, len, iovecs.part(skip, len))?;
-        Ok(len)
+        match self.append(pool, len, iovecs.part(skip, len)) {
+            // The caller waits until its socket is writable, as after a full high watermark.
+            Err(Errno::NO_BUFFERS) => Err(Errno::AGAIN),
+            result => result.map(|_| len),
+        }
     }
 
     /// Admits slots without memory: notifications, or parts of files. NO_BUFFERS: the slots themselves take

@@ -315,7 +315,7 @@ impl Model {
         if refusal != 0 {
             return refusal as isize;
         }
-        if got == -libc::ENOBUFS as isize && refuses(kept) {
+        if got == -libc::EAGAIN as isize && refuses(kept) {
             return got;
         }
         let is_first = self.available().next().is_none();
@@ -366,7 +366,7 @@ impl Model {
         self.end_flush(calls, u64::from(is_short), blocked);
         match taken {
             _ if !is_refused => (taken + kept) as isize,
-            0 => -libc::ENOBUFS as isize,
+            0 => -libc::EAGAIN as isize,
             _ => taken as isize,
         }
     }
