@@ -184,6 +184,9 @@ struct ScriptedWriter {
     then: Reaction,
     heir: *const Person,
     result: Option<c_int>,
+    log: *const RefCell<Vec<Released>>,
+    /// How many were released when that call came back.
+    released: usize,
 }
 
 /// Whose doing it is when a writer appends.
@@ -196,6 +199,8 @@ unsafe extern "C-unwind" fn write(arg: *mut c_void, data: *const c_void, len: us
     if writer.script.offers.len() == writer.at + 1 {
         // SAFETY: it lives as long as the run.
         writer.result = Some(unsafe { &*writer.host }.react(writer.then, WRITER, writer.heir));
+        // SAFETY: as above.
+        writer.released = unsafe { &*writer.log }.borrow().len();
     }
     outcome.map_or_else(|errno| i64::from(errno.negated()), |taken| taken as i64)
 }
@@ -440,7 +445,7 @@ impl Run {
                     _ => {
                         let hints = model.append(&bytes);
                         if hints >= 0 {
-                            self.release_heir(heir, len);
+                            self.release_heir(model, q, heir, len);
                         }
                         hints
                     }
@@ -457,7 +462,7 @@ impl Run {
                 let is_at_once = !planned.at_once.is_empty();
                 let hints = model.append_message(planned, || is_refused);
                 if hints >= 0 && is_at_once {
-                    self.release_heir(heir, 0);
+                    self.release_heir(model, q, heir, 0);
                 }
                 hints
             }
@@ -490,7 +495,14 @@ impl Run {
     }
 
     /// An heir is released at once, and does nothing.
-    fn release_heir(&mut self, id: usize, len: usize) {
+    fn release_heir(&mut self, model: &mut Model, q: usize, id: usize, len: usize) {
+        // The call may release those first that a flush has sent meanwhile.
+        let next = self.log.borrow().get(self.expected.len()).map(|released| released.id);
+        if next.is_some_and(|next| next != id) {
+            std::mem::swap(model, &mut self.models[q]);
+            self.release(q);
+            std::mem::swap(model, &mut self.models[q]);
+        }
         self.expected.push(Released { id, len, reason: 0, result: 0 });
     }
 
@@ -1027,7 +1039,9 @@ impl Run {
     ) -> (c_int, c_int) {
         let script = Script::new(answers.iter().copied());
         let heir = self.heir(q, then, WRITER);
-        let mut writer = ScriptedWriter { script, host, at, then, heir, result: None };
+        let log = &raw const *self.log;
+        let mut writer =
+            ScriptedWriter { script, host, at, then, heir, result: None, log, released: 0 };
         let arg = (&raw mut writer).cast();
         let got = host.driver.flush_with(write, arg, budget);
         let mut trace = Trace::of(&writer.script);
@@ -1038,8 +1052,9 @@ impl Run {
             }
             let (slots, got) = (model.slots(), writer.result.expect("it was called"));
             assert_eq!(got, self.react(model, q, then, WRITER, got, false));
-            // Whoever is released because of it is released at once, and those before, too.
-            if model.slots() < slots {
+            // Whoever is released because of it is released at once, and those before, too. In a thread-safe
+            // queue, any call may release those.
+            if model.slots() < slots || self.expected.len() < writer.released {
                 std::mem::swap(model, &mut self.models[q]);
                 self.release(q);
                 std::mem::swap(model, &mut self.models[q]);
