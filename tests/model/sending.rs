@@ -313,7 +313,8 @@ impl Model {
         }
         let refusal = self.admit(kept);
         if refusal != 0 {
-            return refusal as isize;
+            let is_full = refusal == -libc::ENOBUFS;
+            return if is_full { -libc::EAGAIN } else { refusal } as isize;
         }
         if got == -libc::EAGAIN as isize && refuses(kept) {
             return got;
