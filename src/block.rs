@@ -16,12 +16,13 @@
 
 pub mod chain;
 mod gate;
+pub mod stack;
 
 use crate::allocator::Allocator;
 use crate::iovec::{Extent, IoVec};
 use crate::pages::PAGE;
 use crate::slot::{Kind, Owner, Slot};
-use chain::Cut;
+use chain::cut::Cut;
 use libc::c_int;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::{self, NonNull};

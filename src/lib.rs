@@ -28,7 +28,7 @@
 //!       pool        memory and the byte budget that many queues share
 //!         clock       the time, as the pool's owner reads it
 //!         token_bucket  a rate
-//!         block       one block of memory that holds a part of a stream; block/: chain, gate
+//!         block       one block of memory that holds a part of a stream; block/: chain, gate, stack
 //!           allocator   where that memory comes from: the system, or the host
 //!             pages       memory of the system
 //!           slot        bytes that somebody else owns, and the owner to release
@@ -53,8 +53,8 @@
 //! 7. Progress is measured in bytes sent, never in queue size. An append does not read the clock.
 //! 8. appended = sent + discarded + queued, at any moment. Budgets count borrowed and shared memory, too.
 //!
-//! `unsafe` is used in `capi`, `release`, `sink`, `clock`, `block`, `joint`, `allocator`, `pages`, `slot`, `iovec` and
-//! `try_box`, and nowhere else.
+//! `unsafe` is used in `capi`, `release`, `sink`, `clock`, `block`, `joint`, `allocator`, `pages`, `slot`,
+//! `iovec` and `try_box`, and nowhere else.
 
 #![deny(unsafe_code)]
 

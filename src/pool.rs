@@ -4,7 +4,7 @@ pub mod class;
 mod state;
 
 use crate::allocator::Allocator;
-use crate::block::chain::{AtomicCell, Stack};
+use crate::block::stack::{AtomicCell, Stack};
 use crate::block::{Block, HEADER};
 use crate::clock::Clock;
 use crate::errno::{Errno, Result};

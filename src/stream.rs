@@ -285,8 +285,8 @@ impl Stream {
     }
 
     /// Takes out what is behind the first `len` bytes, and behind the holes there that were made when at most
-    /// `set` boundaries had been set. Some block is held. `take` allocates a block of some size. Returns whether a slot was divided as well. NO_MEMORY, or the error of
-    /// `take`: nothing has changed.
+    /// `set` boundaries had been set. Some block is held. `take` allocates a block of some size. Returns whether a
+    /// slot was divided as well. NO_MEMORY, or the error of `take`: nothing has changed.
     pub fn split(
         &mut self,
         len: u64,

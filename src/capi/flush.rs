@@ -52,8 +52,8 @@ pub unsafe extern "C" fn sendq_flush(q: *mut sendq_t, fd: sendq_fd_t, max_bytes:
 /// how many bytes it took, at least 1; -EAGAIN or 0 if it took none because it is not writable;
 /// SENDQ_WRITE_WANT_READ if it took none and can continue when it is readable; or another -errno if the
 /// connection has failed. -ENOBUFS and -ENOMEM mean the same as -EAGAIN. After -EINTR the flush returns
-/// SENDQ_MORE. What is no errno counts as -EIO. It runs with no lock held, and may call any function on the same queue. Calls that
-/// discard or consume return -EBUSY while it runs. It must not throw: an exception ends the process.
+/// SENDQ_MORE. What is no errno counts as -EIO. It runs with no lock held, and may call any function on the same
+/// queue. Calls that discard or consume return -EBUSY while it runs. It must not throw: an exception ends the process.
 pub type sendq_write_fn =
     Option<unsafe extern "C-unwind" fn(arg: *mut c_void, data: *const c_void, len: usize) -> i64>;
 

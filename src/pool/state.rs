@@ -3,7 +3,7 @@
 use super::class::{CLASSES, Class, Classes};
 use super::{Admission, Limits, NO_LIMIT};
 use crate::block::Block;
-use crate::block::chain::Stack;
+use crate::block::stack::Stack;
 use crate::token_bucket::TokenBucket;
 use std::cell::Cell;
 

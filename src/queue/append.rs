@@ -219,7 +219,8 @@ impl Queue {
     }
 
     /// Appends a copy of `iovecs` without their first `skip` bytes, cut off at the high watermark. Returns
-    /// how many bytes were copied. AGAIN: none, also if the cap or the budget refuse them. Otherwise as for [`Queue::append`].
+    /// how many bytes were copied. AGAIN: none, also if the cap or the budget refuse them. Otherwise as for
+    /// [`Queue::append`].
     pub fn append_up_to_high(&mut self, pool: &Pool, iovecs: IoVecs, skip: usize) -> Result<usize> {
         let until_high = self.policy.until_high(self.waiting());
         let len = (iovecs.total() - skip).min(usize::try_from(until_high).unwrap_or(usize::MAX));
@@ -300,7 +301,8 @@ impl Queue {
     /// count as sent by `from`.
     ///
     /// BUSY: either queue has memory reserved, or `from` is corked or has a hole, is being flushed, has owners to
-    /// release, or was refused bytes of which some would stay. Otherwise as for [`Queue::append`]; a failed `from` returns its error.
+    /// release, or was refused bytes of which some would stay. Otherwise as for [`Queue::append`]; a failed `from`
+    /// returns its error.
     pub fn splice(
         &mut self,
         pool: &Pool,
