@@ -71,8 +71,7 @@ static double burst(sendq_t* q, int here, int there, size_t calls, size_t depth,
     double start = now();
     for (size_t i = 0; i < calls; i++) {
         for (size_t j = 0; j < depth; j++) {
-            if (sendq_append(q, header, HEADER) < 0 ||
-                append(q, values[i * depth + j], size) < 0) {
+            if (sendq_append(q, header, HEADER) < 0 || append(q, values[i * depth + j], size) < 0) {
                 abort();
             }
         }

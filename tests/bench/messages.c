@@ -1,5 +1,6 @@
 /* Messages of a header, a body and a trailer, N times: what callgrind counts the instructions of.
- * Usage: messages copied16|appendv16|borrowed|send N. The function `counted` has what counts, so that
+ * Usage: messages copied16|appendv16|borrowed|send N. The function `counted` has what counts, so
+ * that
  * --toggle-collect=counted leaves out the peer that reads. Prints the nanoseconds of all. */
 #include <sendq/sendq.h>
 #include <stdio.h>
@@ -70,8 +71,10 @@ int main(int argc, char** argv) {
     static const struct {
         const char* name;
         void (*once)(void);
-    } workloads[] = {
-        {"copied16", copied16}, {"appendv16", appendv16}, {"borrowed", borrowed}, {"send", send_it}};
+    } workloads[] = {{"copied16", copied16},
+                     {"appendv16", appendv16},
+                     {"borrowed", borrowed},
+                     {"send", send_it}};
     if (argc != 3 || socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) {
         return 2;
     }
@@ -89,7 +92,8 @@ int main(int argc, char** argv) {
             drain();
         }
         clock_gettime(CLOCK_MONOTONIC, &to);
-        printf("%.0f\n", (double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec));
+        printf("%.0f\n",
+               (double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec));
     }
     sendq_free(queue);
     sendq_pool_free(pool);

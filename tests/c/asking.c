@@ -139,7 +139,8 @@ static void* ask(void* arg) {
 /* Other queues of the pool come and go, and splice to and fro. */
 static void* neighbours(void* arg) {
     sendq_t* const* two = arg;
-    sendq_config_t config = {.size = sizeof config, .flags = SENDQ_THREADSAFE, .copy_below = 1, .share_below = 1};
+    sendq_config_t config = {
+        .size = sizeof config, .flags = SENDQ_THREADSAFE, .copy_below = 1, .share_below = 1};
     uint64_t rnd = 3;
     while (!atomic_load(&done)) {
         sendq_t* q[16];

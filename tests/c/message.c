@@ -1,5 +1,5 @@
-/* Messages: appended and sent as a whole, released once, counted, and discarded as a whole; holes; a queue that
- * is split. */
+/* Messages: appended and sent as a whole, released once, counted, and discarded as a whole; holes;
+ * a queue that is split. */
 #include "check.h"
 
 #include <fcntl.h>
@@ -289,7 +289,8 @@ static void sent_to_a_full_socket(void) {
     sendq_free(q);
 }
 
-/* The rest of a message that has begun to leave is kept whatever the budget; one that has not is refused. */
+/* The rest of a message that has begun to leave is kept whatever the budget; one that has not is
+ * refused. */
 static void sent_without_budget(void) {
     ends e = ends_unix();
     ends_least_buffer(e);
@@ -387,10 +388,8 @@ static void spliced_in_parts(size_t step) {
     owner o = {0}, own = {0};
     sendq_t *from = new_counter(0), *to = new_counter(0);
     sendq_part_t parts[] = {
-        sendq_part_copy(bytes, 1000),
-        sendq_part_own(bytes + 1000, 9000, release, &own),
-        sendq_part_buf(buf, 0, 11000),
-        sendq_part_file(fileno(file), 0, 3000),
+        sendq_part_copy(bytes, 1000),         sendq_part_own(bytes + 1000, 9000, release, &own),
+        sendq_part_buf(buf, 0, 11000),        sendq_part_file(fileno(file), 0, 3000),
         sendq_part_copy(bytes + 24000, 1000),
     };
     CHECK_IS(sendq_append_message(from, parts, 5, release, &o), SENDQ_WAKE);
@@ -549,7 +548,8 @@ static void bad_input(void) {
     check_released(&o, 0, -ECANCELED);
 }
 
-/* A message whose last block was not needed leaves it to nobody: a reservation behind it sends its own bytes. */
+/* A message whose last block was not needed leaves it to nobody: a reservation behind it sends its
+ * own bytes. */
 static void reserved_behind_a_message(void) {
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){.chunk_bytes = 256});
     sendq_config_t config = {.size = sizeof config, .copy_below = 100};

@@ -9,12 +9,7 @@ static int file; /* of HUGE_FILE bytes */
 
 static sendq_t* limited(sendq_pool_t* pool, uint64_t low, uint64_t high, uint64_t max) {
     sendq_config_t config = {
-        .size = sizeof config,
-        .low = low,
-        .high = high,
-        .max = max,
-        .copy_below = 1,
-        .reserve = 1};
+        .size = sizeof config, .low = low, .high = high, .max = max, .copy_below = 1, .reserve = 1};
     return new_queue(pool, &config);
 }
 

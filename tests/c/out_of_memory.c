@@ -213,16 +213,14 @@ static int with_hole(sendq_t* q) {
 
 /* What was borrowed is released after the operation's bytes have left, if it was accepted. */
 static void check_borrowed(operation run, bool accepted) {
-    bool borrows =
-        run == borrow || run == borrow_little || run == send_file || run == notify ||
-        run == corked || run == message;
+    bool borrows = run == borrow || run == borrow_little || run == send_file || run == notify ||
+                   run == corked || run == message;
     CHECK_IS(borrowed.times, accepted && borrows);
 }
 
 /* A queue that borrows what is as long as 100 bytes, and counts messages. */
 static sendq_t* new_messenger(sendq_pool_t* pool) {
-    sendq_config_t config = {
-        .size = sizeof config, .flags = SENDQ_MESSAGES, .copy_below = 100};
+    sendq_config_t config = {.size = sizeof config, .flags = SENDQ_MESSAGES, .copy_below = 100};
     return new_queue(pool, &config);
 }
 
@@ -285,8 +283,8 @@ static void fail_each(operation run, size_t waiting, uint64_t chunk_bytes, uint6
             CHECK_IS(sendq_queued_bytes(q), waiting);
             CHECK_IS(sendq_error(q), 0);
             CHECK_IS(borrowed.times, 0);
-            /* What is counted of files, corks, holes and boundaries have a place of their own, which
-             * stays once it is there. */
+            /* What is counted of files, corks, holes and boundaries have a place of their own,
+             * which stays once it is there. */
             bool is_plain = run != send_file && run != corked && run != with_hole && run != message;
             uint64_t stays = is_plain ? 0 : RARE;
             /* The block of a hole that was filled with nothing is the last one, which goes on. */
@@ -337,9 +335,9 @@ static void spend_each(operation run, size_t waiting) {
 
 static void appends_fail(void) {
     static const operation operations[] = {
-        append_small,  append_large, append_vector, reserve_small, reserve_large, borrow,
-        borrow_little, share,        send_file,     notify,        corked,
-        message,       with_hole};
+        append_small, append_large,  append_vector, reserve_small, reserve_large,
+        borrow,       borrow_little, share,         send_file,     notify,
+        corked,       message,       with_hole};
     static const size_t waiting[] = {0, 100, 1000}; /* with room behind it, and with too little */
     uint64_t live_before = live_bytes;
     for (size_t i = 0; i < sizeof operations / sizeof *operations; i++) {
@@ -359,7 +357,8 @@ static void appends_fail(void) {
 static sendq_t* new_sender(sendq_pool_t* pool) {
     sendq_t* q = new_messenger(pool);
     for (size_t at = 0; at < 5240; at += 524) {
-        sendq_part_t parts[] = {sendq_part_copy(bytes + at, 24), sendq_part_ref(bytes + at + 24, 500)};
+        sendq_part_t parts[] = {sendq_part_copy(bytes + at, 24),
+                                sendq_part_ref(bytes + at + 24, 500)};
         CHECK(sendq_append_message(q, parts, 2, NULL, NULL) >= 0);
     }
     CHECK_IS(sendq_consume(q, 100), 0);
@@ -397,7 +396,8 @@ static void splits_fail(void) {
     sendq_pool_free(pool);
 }
 
-/* A message of which no byte has left is refused; one that has lost its rest ends the connection. */
+/* A message of which no byte has left is refused; one that has lost its rest ends the connection.
+ */
 static void sends_fail(size_t body, int error) {
     sendq_pool_t* pool =
         new_allocating((sendq_pool_config_t){.chunk_bytes = 56 + 1024, .keep_bytes = 1});

@@ -22,7 +22,7 @@ typedef struct {
 /* A pool that wakes, and queues in it that borrow everything. */
 static world open_world(uint32_t flags) {
     world w = {.pool = new_simulated(
-        (sendq_pool_config_t){.flags = flags, .wake = count_wake, .wake_arg = &wakes})};
+                   (sendq_pool_config_t){.flags = flags, .wake = count_wake, .wake_arg = &wakes})};
     sendq_config_t config = {.size = sizeof config, .flags = flags, .copy_below = 1};
     for (int i = 0; i < QUEUES; i++) {
         w.q[i] = new_queue(w.pool, &config);
@@ -242,7 +242,8 @@ static void corked(uint32_t flags) {
     close_world(&w);
 }
 
-/* Once for the first that becomes ready; again when none was; and at the end of a turn for the next.
+/* Once for the first that becomes ready; again when none was; and at the end of a turn for the
+ * next.
  */
 static void waking(uint32_t flags) {
     world w = open_world(flags);

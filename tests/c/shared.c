@@ -230,8 +230,7 @@ static void* shared_queues(void* arg) {
 
 static void threads(void* (*run)(void*)) {
     pthread_t ids[THREADS];
-    sendq_config_t config = {
-        .size = sizeof config, .flags = SENDQ_THREADSAFE, .share_below = 1};
+    sendq_config_t config = {.size = sizeof config, .flags = SENDQ_THREADSAFE, .share_below = 1};
     for (int i = 0; i < ROUNDS; i++) {
         atomic_store(&released[i], 0);
         CHECK_IS(sendq_buf_wrap(NULL, bytes, LEN, count_release, &released[i], &bufs[i]), 0);
