@@ -3,6 +3,8 @@
 use super::handle::{enter, enter_timed, number, sendq_t};
 use crate::errno::Errno;
 use crate::policy::{Hints, Watermarks};
+use crate::pool::Pool;
+use crate::queue::Queue;
 use libc::c_int;
 
 /// A result of sendq_retry_after_ns: no flush can do anything before the socket changes.
@@ -76,7 +78,10 @@ pub unsafe extern "C" fn sendq_stalled_ns(q: *const sendq_t) -> u64 {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_state(q: *const sendq_t) -> c_int {
     // SAFETY: NULL or the caller's live queue.
-    unsafe { enter_timed(q, |queue, pool| Ok(queue.state(pool))) }
+    unsafe {
+        update_time(q);
+        read(q, |queue, pool| queue.state(pool).bits() as c_int)
+    }
 }
 
 /// Returns 0, or the -errno that ended the connection. -ENOTRECOVERABLE: a bug in sendq was caught, and this
@@ -84,7 +89,7 @@ pub unsafe extern "C" fn sendq_state(q: *const sendq_t) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_error(q: *const sendq_t) -> c_int {
     // SAFETY: NULL or the caller's live queue.
-    unsafe { enter(q, |queue, _| queue.failure().map_or(Ok(Hints::NONE), Err)) }
+    unsafe { read(q, |queue, _| queue.failure().map_or(0, Errno::negated)) }
 }
 
 /// Replaces the watermarks; 0 means the default (see sendq_config_t). What is queued stays, even if it is
@@ -179,6 +184,15 @@ pub unsafe extern "C" fn sendq_retry_after_ns(q: *const sendq_t) -> u64 {
         update_time(q);
         number(q, SENDQ_NEVER, |queue, pool| queue.retry_after_ns(pool).unwrap_or(SENDQ_NEVER))
     }
+}
+
+/// Reads something that a queue has and that nothing changes. NULL gives -EINVAL.
+///
+/// # Safety
+/// `q` is NULL or a live queue.
+unsafe fn read(q: *const sendq_t, look: impl FnOnce(&mut Queue, &Pool) -> c_int) -> c_int {
+    // SAFETY: NULL or alive, as the caller says.
+    unsafe { q.as_ref() }.map_or(Errno::INVALID.negated(), |handle| handle.inspect(look))
 }
 
 /// Asks the host's clock before a number that depends on the time.
