@@ -271,14 +271,16 @@ impl Queue {
         self.flags.any(TRACKED)
     }
 
-    /// Sets that. While it is set, [`Queue::take_deferred`] always returns something.
+    /// Sets that. While it is set, [`Queue::take_deferred`] always returns something, except during a flush.
     pub fn set_tracked(&mut self, on: bool) {
         self.flags.set(TRACKED, on);
     }
 
     /// Returns the deferred work of all calls since the last one of this.
     pub fn take_deferred(&mut self) -> Deferred {
-        let deferred = self.flags.of(RELEASE | REPORT | TRACKED);
+        // What happens during a flush is seen at its end.
+        let tracked = if self.flags.any(FLUSHING) { 0 } else { TRACKED };
+        let deferred = self.flags.of(RELEASE | REPORT | tracked);
         if deferred != 0 {
             self.flags.set(RELEASE, false);
         }
