@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
         return 2;
     }
     sendq_pool_t* pool;
-    sendq_t** queues = calloc((size_t)count, sizeof *queues);
+    sendq_t** queues = calloc((size_t)count, sizeof(void*));
     sendq_pool_config_t pool_config = {.size = sizeof pool_config, .chunk_bytes = 1024};
     sendq_config_t config = {.size = sizeof config, .copy_below = 1};
     must(queues != NULL && sendq_pool_new(&pool_config, &pool) == 0);
