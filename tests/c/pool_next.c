@@ -46,7 +46,7 @@ static void check_turn_at(world* w, const char* expected, int line) {
         while (i < QUEUES && w->q[i] != q) {
             i++;
         }
-        char got = q != NULL ? "0123456789"[i] : '\0';
+        int got = q != NULL ? '0' + i : 0;
         if (got != *c) {
             fprintf(stderr, "line %d: %d instead of '%s'\n", line, got, c);
             exit(1);
