@@ -237,6 +237,13 @@ impl Block {
         unsafe { &*self.slot(i) }
     }
 
+    /// Slot `i`.
+    fn slot_mut(&mut self, i: u32) -> &mut Slot {
+        assert!(i < self.header().slots);
+        // SAFETY: slots below `slots` are initialised, and the block is borrowed for this alone.
+        unsafe { &mut *self.slot(i) }
+    }
+
     /// Adds `slot` at `end`, the offset past the last copied byte.
     fn push_slot(&mut self, end: u32, slot: Slot) {
         assert!(SLOT as u32 <= self.slots_at() - end);
@@ -377,7 +384,7 @@ impl Block {
             start = slot.at;
             let rest = slot.len() - inside;
             if len < rest {
-                return Ok(cut(start, i, if len == 0 { 0 } else { inside + len }));
+                return Ok(cut(start, i, inside + len));
             }
             len -= rest;
             inside = 0;
@@ -386,10 +393,11 @@ impl Block {
         if len < copied { Ok(cut(start + len as u32, slots, 0)) } else { Err(len - copied) }
     }
 
-    /// No byte precedes its first slot, which has none.
+    /// No byte precedes its first slot that is not consumed, which has none.
     fn begins_with_notification(&self) -> bool {
-        let header = self.header();
-        header.slots > 0 && self.slot_ref(0).len() == 0 && self.slot_ref(0).at == header.start
+        let Header { start, sent_slots, slots, head_offset, .. } = *self.header();
+        let is_at_slot = sent_slots < slots && head_offset == 0;
+        is_at_slot && self.slot_ref(sent_slots).len() == 0 && self.slot_ref(sent_slots).at == start
     }
 
     /// Moves what is behind `cut` to `to`, which has space for it. Of copied bytes that are to be discarded only

@@ -1,4 +1,5 @@
-//! The one owner of the two parts of a divided slot. It is released when both are completed.
+//! The one owner of the two parts of a divided slot, or of a divided message. It is released when both are
+//! completed.
 
 #![allow(unsafe_code)]
 
@@ -6,7 +7,7 @@ use crate::errno::Result;
 use crate::slot::{Owner, Slot};
 use crate::try_box::try_box;
 use libc::{c_int, c_void};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// The slot as it was before it was divided. Its parts may be in queues of different threads.
 pub struct Joint {
@@ -15,17 +16,40 @@ pub struct Joint {
     parts: AtomicU32,
     /// The reason of the part that was completed first.
     reason: AtomicI32,
+    /// If it is that of a message's owner: how many bytes of the message were sent, once it is completed.
+    sent: AtomicU64,
 }
 
 impl Joint {
     /// The owner of the two parts of `slot`. NO_MEMORY.
     pub fn new(slot: Slot) -> Result<Box<Joint>> {
-        try_box(Joint { slot, parts: AtomicU32::new(2), reason: AtomicI32::new(0) })
+        let (parts, reason, sent) = (AtomicU32::new(2), AtomicI32::new(0), AtomicU64::new(0));
+        try_box(Joint { slot, parts, reason, sent })
     }
 
     /// As both parts have it.
     pub fn into_owner(self: Box<Joint>) -> Owner {
         Owner { release: Some(release_part), arg: Box::into_raw(self).cast() }
+    }
+
+    /// For the slot of a message's owner, and for another slot of that message.
+    pub fn into_owners_of_message(self: Box<Joint>) -> (Owner, Owner) {
+        let part = self.into_owner();
+        (Owner { release: Some(release_whole), ..part }, part)
+    }
+}
+
+/// The release callback of the slot of a message's owner. `sent` bytes of the message were sent.
+unsafe extern "C-unwind" fn release_whole(
+    arg: *mut c_void,
+    data: *const c_void,
+    sent: usize,
+    reason: c_int,
+) {
+    // SAFETY: as for release_part(): this part has not called that yet.
+    unsafe {
+        (*arg.cast::<Joint>()).sent.store(sent as u64, Ordering::Relaxed);
+        release_part(arg, data, sent, reason);
     }
 }
 
@@ -48,7 +72,10 @@ unsafe extern "C-unwind" fn release_part(
         }
         Box::from_raw(joint)
     };
-    let mut slot = other.slot;
+    let mut slot = match other.slot.message_before() {
+        Some(_) => other.slot.with_sent(other.sent.load(Ordering::Relaxed)),
+        None => other.slot,
+    };
     slot.reason = if reason == 0 { other.reason.load(Ordering::Relaxed) } else { reason };
     drop(other);
     slot.release();

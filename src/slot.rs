@@ -133,6 +133,21 @@ impl Slot {
         };
     }
 
+    /// If it is that of a message's owner: how many bytes of the message precede it.
+    pub(crate) fn message_before(&self) -> Option<u64> {
+        (self.fd == MESSAGE).then_some(self.place)
+    }
+
+    /// The same slot of a message's owner, of whose message `sent` bytes were sent.
+    pub(crate) fn with_sent(self, sent: u64) -> Slot {
+        Slot { place: sent, ..self }
+    }
+
+    /// Replaces its owner.
+    pub(crate) fn set_owner(&mut self, owner: Owner) {
+        self.owner = owner;
+    }
+
     /// Its owner.
     pub fn owner(&self) -> &Owner {
         &self.owner

@@ -431,6 +431,63 @@ static void spliced_and_discarded(void) {
     sendq_free(to);
 }
 
+/* The owner of a message that is divided waits for both halves, in whatever order they go. */
+static void spliced_message(bool moved_first, bool discarded) {
+    sendq_t *from = new_counter(0), *to = new_counter(0);
+    owner o = {0};
+    sendq_part_t parts[] = {
+        sendq_part_copy(bytes, 100),
+        sendq_part_ref(bytes + 100, 9000),
+        sendq_part_ref(bytes + 9100, 9000),
+        sendq_part_copy(bytes + 18100, 100),
+    };
+    CHECK_IS(sendq_append_message(from, parts, 4, release, &o), SENDQ_WAKE);
+    CHECK_IS(sendq_splice_n(to, from, 9100), SENDQ_WAKE);
+    if (moved_first) {
+        check_delivers(to, 0);
+        CHECK_IS(o.times, 0);
+    }
+    if (discarded) {
+        CHECK_IS(sendq_discard(from), 0);
+    } else {
+        check_delivers(from, 9100);
+    }
+    if (!moved_first) {
+        CHECK_IS(o.times, 0);
+        check_delivers(to, 0);
+    }
+    check_released(&o, discarded ? 9100 : 18200, discarded ? -ECANCELED : 0);
+    sendq_free(from);
+    sendq_free(to);
+}
+
+/* A piece of which a part was sent, behind a notification that was, moves with what was sent of it. */
+static void discarded_behind_a_part(void) {
+    ends e = ends_unix();
+    sendq_t *from = new_counter(0), *to = new_counter(0);
+    owner note = {0}, lost = {0}, last = {0};
+    CHECK_IS(sendq_cork(from), 0);
+    CHECK_IS(sendq_notify(from, release, &note), 0);
+    CHECK_IS(sendq_append_ref(from, bytes, 8192, release, &lost), 0);
+    CHECK_IS(sendq_uncork(from), SENDQ_WAKE);
+    CHECK_IS(sendq_flush(from, e.queue, 2565), SENDQ_MORE);
+    check_released(&note, 0, 0);
+    CHECK_IS(sendq_append(to, bytes, 10), SENDQ_WAKE);
+    CHECK_IS(sendq_end_message(to), 0);
+    CHECK_IS(sendq_consume(to, 4), 0);
+    CHECK_IS(sendq_splice(to, from), 0);
+    CHECK_IS(sendq_end_message(to), 0);
+    CHECK_IS(sendq_discard_unstarted(to), 0);
+    CHECK_IS(sendq_queued_bytes(to), 6);
+    check_released(&lost, 8192, -ECANCELED);
+    CHECK_IS(sendq_append_ref(to, bytes + 10, 9000, release, &last), 0);
+    check_delivers(to, 4);
+    check_released(&last, 9000, 0);
+    sendq_free(from);
+    sendq_free(to);
+    ends_close(e);
+}
+
 static void as_new(void) {
     sendq_t* q = new_counter(0);
     owner o;
@@ -774,6 +831,10 @@ int main(void) {
         spliced_in_parts(step);
     }
     spliced_and_discarded();
+    for (int how = 0; how < 4; how++) {
+        spliced_message(how & 1, how & 2);
+    }
+    discarded_behind_a_part();
     as_new();
     chained(0);
     chained(1);

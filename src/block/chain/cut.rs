@@ -29,6 +29,15 @@ impl Cut {
     }
 }
 
+/// A message that is cut: two of its slots, each by its block and its number there.
+#[derive(Clone, Copy)]
+pub struct DividedMessage {
+    /// That of its owner, behind the cut.
+    owner: (NonNull<Header>, u32),
+    /// The last one before the cut whose memory or file is that owner's.
+    part: (NonNull<Header>, u32),
+}
+
 impl Chain {
     /// Ends the cork, and takes out what is behind it, to be discarded. Returns how many bytes stay, and how many
     /// bytes that share a block with them are dropped, as well.
@@ -112,6 +121,91 @@ impl Chain {
         let block = Some(cut.block).filter(|_| cut.inside > 0);
         // SAFETY: find() has found it in this chain, which is borrowed.
         unsafe { block_at(&block) }.map(|block| *block.slot_ref(cut.slot))
+    }
+
+    /// The message that `cut`, after `len` bytes, divides, if its owner is behind the cut and has something before
+    /// it. Walks all slots up to that owner.
+    pub fn divided_message(&self, cut: &Cut, len: u64) -> Option<DividedMessage> {
+        let (owner, before) = self.next_owner(cut)?;
+        let begin = len.saturating_sub(before);
+        let (mut position, mut part) = (0, None);
+        // SAFETY: this chain owns the block, and is borrowed meanwhile.
+        let mut next = unsafe { block_at(&self.front) };
+        while let Some(block) = next {
+            let Header { mut start, end, sent_slots, slots, head_offset, .. } = *block.header();
+            let is_last = block.0 == cut.block;
+            let until = if is_last { cut.slot + u32::from(cut.inside > 0) } else { slots };
+            position -= i128::from(head_offset);
+            for i in sent_slots..until {
+                let slot = block.slot_ref(i);
+                position += i128::from(slot.at - start) + i128::from(slot.len());
+                start = slot.at;
+                let is_owned = slot.len() > 0 && slot.owner().release.is_none();
+                if is_owned && position > i128::from(begin) {
+                    part = Some((block.0, i));
+                }
+            }
+            if is_last {
+                break;
+            }
+            position += i128::from(end - start);
+            next = block.header().next.get();
+        }
+        part.map(|part| DividedMessage { owner, part })
+    }
+
+    /// The first slot of a message's owner behind `cut`, and how many bytes of the message precede the cut, if
+    /// any do.
+    fn next_owner(&self, cut: &Cut) -> Option<((NonNull<Header>, u32), u64)> {
+        let mut distance = 0;
+        let (mut start, mut from, mut inside) = (cut.at, cut.slot, cut.inside);
+        let address = Some(cut.block);
+        // SAFETY: find() has found it in this chain, which is borrowed.
+        let mut next = unsafe { block_at(&address) };
+        while let Some(block) = next {
+            for i in from..block.header().slots {
+                let slot = block.slot_ref(i);
+                distance += u64::from(slot.at - start);
+                start = slot.at;
+                if let Some(before) = slot.message_before() {
+                    let before = before.checked_sub(distance).filter(|before| *before > 0)?;
+                    return Some(((block.0, i), before));
+                }
+                distance += slot.len() - inside;
+                inside = 0;
+            }
+            if self.cursor.block == Some(block.0) {
+                return None;
+            }
+            distance += u64::from(block.header().end - start);
+            next = block.header().next.get();
+            (start, from) = (next.map_or(0, |next| next.header().start), 0);
+        }
+        None
+    }
+
+    /// The slot of the owner of `message`.
+    pub fn owner_of(&self, message: &DividedMessage) -> Slot {
+        let (block, i) = message.owner;
+        let address = Some(block);
+        // SAFETY: divided_message() has found it in this chain, which is borrowed.
+        *unsafe { block_at(&address) }.expect("it is some").slot_ref(i)
+    }
+
+    /// Replaces the owner of `message`. Before the cut.
+    pub fn set_owner(&mut self, message: &DividedMessage, owner: Owner) {
+        self.set_owner_at(message.owner, owner);
+    }
+
+    /// Gives the part of `message` before the cut an owner. After the cut.
+    pub fn set_part_owner(&mut self, message: &DividedMessage, owner: Owner) {
+        self.set_owner_at(message.part, owner);
+    }
+
+    fn set_owner_at(&mut self, (block, i): (NonNull<Header>, u32), owner: Owner) {
+        let mut address = Some(block);
+        // SAFETY: divided_message() has found it in this chain, which is borrowed.
+        unsafe { block_at_mut(&mut address) }.expect("it is some").slot_mut(i).set_owner(owner);
     }
 
     /// Removes the gates that are behind `cut`, where `len` bytes end, and the holes there that were made when at
