@@ -82,8 +82,11 @@
  *
  *     sendq_t *q;
  *     while ((q = sendq_pool_next(pool)))
- *         on_flushed(q, sendq_flush(q, fd_of(sendq_user(q)), 1 << 20));      as above, without the timer
+ *         on_flushed(q, sendq_flush(q, fd_of(sendq_user(q)), 1 << 20));      as above
  *     sleep_for(sendq_pool_retry_after_ns(pool));
+ *
+ * This time is about rates. A queue that was closed by sendq_close_within still needs a timer of its own
+ * (sendq_retry_after_ns).
  *
  * A stuck connection causes no events. So a host also needs a timer that asks sendq_pool_stalled, or
  * sendq_stalled_ns of each connection, and drops those that have stalled for too long.
@@ -170,7 +173,7 @@ struct msghdr;
 #define SENDQ_SIGPIPE_IGNORED 4
 
 /**
- * Append: no bytes were queued before. Make sure that a flush is scheduled.
+ * Append, uncork, fill: bytes can be sent, and none could before. Make sure that a flush is scheduled.
  */
 #define SENDQ_WAKE 1
 
@@ -575,7 +578,7 @@ typedef struct {
  * how many bytes it took, at least 1; -EAGAIN or 0 if it took none because it is not writable;
  * SENDQ_WRITE_WANT_READ if it took none and can continue when it is readable; or another -errno if the
  * connection has failed. -ENOBUFS and -ENOMEM mean the same as -EAGAIN. After -EINTR the flush returns
- * SENDQ_MORE. What is no errno counts as -EIO. It runs with no lock held, and may call any function on the same
+ * SENDQ_MORE. Any other negative number counts as -EIO. It runs with no lock held, and may call any function on the same
  * queue. Calls that discard or consume return -EBUSY while it runs. It must not throw: an exception ends the process.
  */
 typedef int64_t (*sendq_write_fn)(void *arg, const void *data, size_t len);
@@ -735,7 +738,8 @@ int sendq_pool_stats(const sendq_pool_t *pool, sendq_pool_stats_t *out, size_t o
  * appends and flushes do not keep track of what is ready. O(1) after that, and at the beginning of a turn one
  * step for each queue that its rate holds back, if one of them may be ready.
  *
- * NULL also if pool is NULL.
+ * NULL also if pool is NULL: this needs a pool of your own, not the default pool. A host that consumes bytes itself
+ * (sendq_consume) calls sendq_schedule when it wants a queue again.
  */
 sendq_t *sendq_pool_next(sendq_pool_t *pool);
 
@@ -745,7 +749,7 @@ sendq_t *sendq_pool_next(sendq_pool_t *pool);
  * nothing changes. If its rate holds the queue back, it is ready when the rate lets go. If sendq_pool_next was
  * never called, nothing changes: its first call returns the queue.
  *
- * -EINVAL: q is NULL, or q is not thread-safe and its pool is.
+ * -EINVAL: q is NULL, or q is not thread-safe and its pool is, as the default pool is.
  * Another -errno: the connection has failed with it.
  */
 int sendq_schedule(sendq_t *q);
@@ -835,7 +839,8 @@ void sendq_free(sendq_t *q);
 
 /**
  * Closes the queue: appends return -EPIPE from now on. What is queued is still flushed. When a flush returns
- * no hint, all of it is sent, except corked bytes, which stay until sendq_uncork. Closing a queue that is
+ * no hint, all of it is sent, except what is behind a cork or an open hole: sendq_uncork and sendq_fill work on a
+ * closed queue. Closing a queue that is
  * closed or has failed succeeds.
  *
  * -EINVAL: q is NULL.
@@ -856,8 +861,8 @@ int sendq_close_within(sendq_t *q,
                        uint64_t timeout_ns);
 
 /**
- * Discards what is queued. Owners are released with -ECANCELED before the call returns. The queue can be
- * used further. Reserved memory is not queued, and stays. Discarding from a queue that is closed or has
+ * Discards what is queued, and removes open holes. Owners are released with -ECANCELED before the call returns.
+ * The queue can be used further. Reserved memory is not queued, and stays. Discarding from a queue that is closed or has
  * failed succeeds.
  *
  * Hint: SENDQ_RESUME.
@@ -869,7 +874,7 @@ int sendq_discard(sendq_t *q);
  * Makes the queue as new, with its config: what is queued is discarded and released with -ECANCELED before the
  * call returns, statistics are 0, settings made since (sendq_set_watermarks, sendq_set_rate, ...), a cork, a
  * reservation, a close and an error are gone. The user pointer stays. For hosts that use a connection's object
- * again. It may be called in a callback.
+ * again. It may be called in a callback; a flush that ran the callback then ends as if the connection had failed.
  *
  * -EINVAL: q is NULL. -EBUSY: the queue is being flushed.
  */
@@ -880,7 +885,7 @@ int sendq_reset(sendq_t *q);
  * negative_errno before the call returns, and later appends and flushes return it. For hosts that learn of the
  * end in another way, such as a read. A queue that has failed keeps its first error: the call succeeds.
  *
- * -EINVAL: q is NULL, or negative_errno is not a negative errno. -EBUSY: the queue is being flushed.
+ * -EINVAL: q is NULL, or negative_errno is not from -4095 to -1. -EBUSY: the queue is being flushed.
  */
 int sendq_fail(sendq_t *q,
                int negative_errno);
@@ -991,8 +996,8 @@ int sendq_notify(sendq_t *q,
  * Hints, for to: SENDQ_WAKE, SENDQ_HIGH.
  * -EINVAL: a queue is NULL, both are the same, or only one of them is thread-safe.
  * -EPIPE, -ENOBUFS, -ENOMEM, -EBUSY: as for sendq_append to to.
- * -EBUSY also: from has memory reserved, is corked, is being flushed, or has owners that are not released
- * yet (in one of its callbacks).
+ * -EBUSY also: from has memory reserved, is corked, has an open hole, is being flushed, or has owners that are
+ * not released yet (in one of its callbacks).
  * Another -errno: one of the connections has failed with it. On failure nothing is moved.
  */
 int sendq_splice(sendq_t *to,
@@ -1000,12 +1005,15 @@ int sendq_splice(sendq_t *to,
 
 /**
  * sendq_splice of at most the first max_bytes bytes. A piece that is divided is released once, when both parts
- * are sent or discarded; the reason is 0 if both were sent. What shares a block of memory with bytes that stay is
+ * are sent or discarded; the reason is 0 if both were sent. So is the owner of a message that is divided; the len
+ * that it gets counts moved bytes as sent. A notification behind the division is called when what precedes it in
+ * from is sent: it does not wait for what was moved.
+ * What shares a block of memory with bytes that stay is
  * copied, at most one block. A max_bytes of 0 moves nothing. Costs one step for each borrowed or shared piece
  * that is moved.
  *
- * Hints and errors as for sendq_splice. -EBUSY also if from has an open hole, or if not all of it would be
- * moved after a write callback has refused bytes, which it needs again (sendq_flush_with).
+ * Hints and errors as for sendq_splice. -EBUSY also if not all of from would be moved after a write callback has
+ * refused bytes, which it needs again (sendq_flush_with).
  */
 int sendq_splice_n(sendq_t *to,
                    sendq_t *from,
@@ -1018,7 +1026,7 @@ int sendq_splice_n(sendq_t *to,
  * append as well.
  *
  * -EINVAL: q is NULL. -EALREADY: it is corked. -EPIPE: it is closed. -EBUSY: memory is reserved.
- * Another -errno: the connection has failed with it.
+ * -ENOMEM: out of memory, at the first cork of a queue. Another -errno: the connection has failed with it.
  */
 int sendq_cork(sendq_t *q);
 
@@ -1072,7 +1080,9 @@ int sendq_commit(sendq_t *q,
  * release is called once with arg, NULL, how many bytes of this message have been sent, and a reason, when the
  * last part that was not copied is not needed any more. If all parts were copied, it is called before this
  * returns (in a release callback: later). If it is NULL, the memory of SENDQ_PART_REF must stay valid for good.
- * A message without bytes is none: it succeeds, and release is called before this returns.
+ * len is no measure of success: it is 0 if all was copied, and may leave out the copied end of a message. A
+ * message without bytes is none: on an open queue it succeeds, and release is called before this returns. It ends
+ * a message that is open, as sendq_end_message does.
  *
  * Hints and errors as for sendq_append. On failure the caller still owns everything, descriptors of
  * SENDQ_PART_OWNED_FILE included, and release is never called.
@@ -1089,8 +1099,8 @@ int sendq_append_message(sendq_t *q,
 /**
  * Sends a message that is complete: sendq_append_message and sendq_flush in one. It first flushes what is
  * queued. If nothing is queued then, the parts go to the socket from where they are, and only what it refuses is
- * appended; release is called before this returns if nothing of the message that is not copied is kept. So it
- * allocates nothing if the socket takes all. A message with parts of files, one of more than 256 pieces, a
+ * appended. release is called before this returns, unless the queue keeps parts that it borrows. So it allocates
+ * nothing if the socket takes all. A message with parts of files, one of more than 256 pieces, a
  * thread-safe queue, a cork, a rate, and a call from a release callback take the way of append and flush.
  *
  * max_bytes and the hints are those of sendq_flush; SENDQ_HIGH: what is queued is at or over the high
@@ -1098,7 +1108,8 @@ int sendq_append_message(sendq_t *q,
  * released with that error.
  * Errors as for sendq_append_message and sendq_flush. A negative result means that the caller still owns its
  * memory, and release is never called; sendq_error says whether the connection is over. -ENOBUFS also if the
- * message is larger than max. The pool's budget does not refuse the rest of a message that has begun to leave.
+ * message is larger than max, even if the socket would take all of it. The pool's budget does not refuse the rest
+ * of a message that has begun to leave.
  * -EBUSY is as for sendq_append.
  */
 int sendq_send(sendq_t *q,
@@ -1144,7 +1155,8 @@ uint64_t sendq_sent_messages(const sendq_t *q);
  * Makes a hole for at most max_len bytes, such as a length that is known when what follows is written. Appends
  * go on behind it. No flush sends what is behind it until it is filled. Several holes may be open. A hole counts
  * as no bytes until it is filled. When it is filled, what is queued may exceed max by max_len. *out is for
- * sendq_fill. A hole takes a block of memory, and divides what is sent in two pieces.
+ * sendq_fill. A hole takes a block of memory, and divides what is sent in two pieces. A hole has to be filled, if
+ * only with no bytes, or discarded: else nothing behind it ever leaves. It can be filled after sendq_close.
  *
  * Errors as for sendq_append. -EINVAL also if out is NULL or max_len is larger than an object can be. On failure
  * *out is no hole.
@@ -1226,7 +1238,7 @@ void sendq_buf_unref(sendq_buf_t *buf);
  *
  * If nothing is queued, fd is not used.
  *
- * No hint, or only SENDQ_RESUME: all is sent, except corked bytes.
+ * No hint, or only SENDQ_RESUME: all is sent, except what is behind a cork or an open hole.
  * Hints: SENDQ_BLOCKED: the socket is full; flush again when it is writable. SENDQ_MORE: max_bytes are sent,
  * or a rate holds back the rest; flush again soon (sendq_retry_after_ns). SENDQ_RESUME: what is queued has
  * dropped to the low watermark.

@@ -232,8 +232,8 @@ pub unsafe extern "C" fn sendq_notify(
 /// Hints, for to: SENDQ_WAKE, SENDQ_HIGH.
 /// -EINVAL: a queue is NULL, both are the same, or only one of them is thread-safe.
 /// -EPIPE, -ENOBUFS, -ENOMEM, -EBUSY: as for sendq_append to to.
-/// -EBUSY also: from has memory reserved, is corked, is being flushed, or has owners that are not released
-/// yet (in one of its callbacks).
+/// -EBUSY also: from has memory reserved, is corked, has an open hole, is being flushed, or has owners that are
+/// not released yet (in one of its callbacks).
 /// Another -errno: one of the connections has failed with it. On failure nothing is moved.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c_int {
@@ -242,12 +242,15 @@ pub unsafe extern "C" fn sendq_splice(to: *mut sendq_t, from: *mut sendq_t) -> c
 }
 
 /// sendq_splice of at most the first max_bytes bytes. A piece that is divided is released once, when both parts
-/// are sent or discarded; the reason is 0 if both were sent. What shares a block of memory with bytes that stay is
+/// are sent or discarded; the reason is 0 if both were sent. So is the owner of a message that is divided; the len
+/// that it gets counts moved bytes as sent. A notification behind the division is called when what precedes it in
+/// from is sent: it does not wait for what was moved.
+/// What shares a block of memory with bytes that stay is
 /// copied, at most one block. A max_bytes of 0 moves nothing. Costs one step for each borrowed or shared piece
 /// that is moved.
 ///
-/// Hints and errors as for sendq_splice. -EBUSY also if from has an open hole, or if not all of it would be
-/// moved after a write callback has refused bytes, which it needs again (sendq_flush_with).
+/// Hints and errors as for sendq_splice. -EBUSY also if not all of from would be moved after a write callback has
+/// refused bytes, which it needs again (sendq_flush_with).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_splice_n(
     to: *mut sendq_t,
@@ -286,7 +289,7 @@ pub unsafe extern "C" fn sendq_splice_n(
 /// append as well.
 ///
 /// -EINVAL: q is NULL. -EALREADY: it is corked. -EPIPE: it is closed. -EBUSY: memory is reserved.
-/// Another -errno: the connection has failed with it.
+/// -ENOMEM: out of memory, at the first cork of a queue. Another -errno: the connection has failed with it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_cork(q: *mut sendq_t) -> c_int {
     // SAFETY: NULL or the caller's live queue.

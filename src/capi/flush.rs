@@ -27,7 +27,7 @@ const _: () = assert!(SENDQ_WRITE_WANT_READ == WANT_READ);
 ///
 /// If nothing is queued, fd is not used.
 ///
-/// No hint, or only SENDQ_RESUME: all is sent, except corked bytes.
+/// No hint, or only SENDQ_RESUME: all is sent, except what is behind a cork or an open hole.
 /// Hints: SENDQ_BLOCKED: the socket is full; flush again when it is writable. SENDQ_MORE: max_bytes are sent,
 /// or a rate holds back the rest; flush again soon (sendq_retry_after_ns). SENDQ_RESUME: what is queued has
 /// dropped to the low watermark.
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn sendq_flush(q: *mut sendq_t, fd: sendq_fd_t, max_bytes:
 /// how many bytes it took, at least 1; -EAGAIN or 0 if it took none because it is not writable;
 /// SENDQ_WRITE_WANT_READ if it took none and can continue when it is readable; or another -errno if the
 /// connection has failed. -ENOBUFS and -ENOMEM mean the same as -EAGAIN. After -EINTR the flush returns
-/// SENDQ_MORE. What is no errno counts as -EIO. It runs with no lock held, and may call any function on the same
+/// SENDQ_MORE. Any other negative number counts as -EIO. It runs with no lock held, and may call any function on the same
 /// queue. Calls that discard or consume return -EBUSY while it runs. It must not throw: an exception ends the process.
 pub type sendq_write_fn =
     Option<unsafe extern "C-unwind" fn(arg: *mut c_void, data: *const c_void, len: usize) -> i64>;

@@ -37,7 +37,8 @@ use std::ptr::null_mut;
 /// appends and flushes do not keep track of what is ready. O(1) after that, and at the beginning of a turn one
 /// step for each queue that its rate holds back, if one of them may be ready.
 ///
-/// NULL also if pool is NULL.
+/// NULL also if pool is NULL: this needs a pool of your own, not the default pool. A host that consumes bytes itself
+/// (sendq_consume) calls sendq_schedule when it wants a queue again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_pool_next(pool: *mut sendq_pool_t) -> *mut sendq_t {
     let mut next = null_mut();
@@ -57,7 +58,7 @@ pub unsafe extern "C" fn sendq_pool_next(pool: *mut sendq_pool_t) -> *mut sendq_
 /// nothing changes. If its rate holds the queue back, it is ready when the rate lets go. If sendq_pool_next was
 /// never called, nothing changes: its first call returns the queue.
 ///
-/// -EINVAL: q is NULL, or q is not thread-safe and its pool is.
+/// -EINVAL: q is NULL, or q is not thread-safe and its pool is, as the default pool is.
 /// Another -errno: the connection has failed with it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_schedule(q: *mut sendq_t) -> c_int {

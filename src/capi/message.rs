@@ -23,7 +23,9 @@ use std::ffi::c_void;
 /// release is called once with arg, NULL, how many bytes of this message have been sent, and a reason, when the
 /// last part that was not copied is not needed any more. If all parts were copied, it is called before this
 /// returns (in a release callback: later). If it is NULL, the memory of SENDQ_PART_REF must stay valid for good.
-/// A message without bytes is none: it succeeds, and release is called before this returns.
+/// len is no measure of success: it is 0 if all was copied, and may leave out the copied end of a message. A
+/// message without bytes is none: on an open queue it succeeds, and release is called before this returns. It ends
+/// a message that is open, as sendq_end_message does.
 ///
 /// Hints and errors as for sendq_append. On failure the caller still owns everything, descriptors of
 /// SENDQ_PART_OWNED_FILE included, and release is never called.
@@ -81,8 +83,8 @@ unsafe fn append_slow(q: *const sendq_t, parts: Parts) -> c_int {
 
 /// Sends a message that is complete: sendq_append_message and sendq_flush in one. It first flushes what is
 /// queued. If nothing is queued then, the parts go to the socket from where they are, and only what it refuses is
-/// appended; release is called before this returns if nothing of the message that is not copied is kept. So it
-/// allocates nothing if the socket takes all. A message with parts of files, one of more than 256 pieces, a
+/// appended. release is called before this returns, unless the queue keeps parts that it borrows. So it allocates
+/// nothing if the socket takes all. A message with parts of files, one of more than 256 pieces, a
 /// thread-safe queue, a cork, a rate, and a call from a release callback take the way of append and flush.
 ///
 /// max_bytes and the hints are those of sendq_flush; SENDQ_HIGH: what is queued is at or over the high
@@ -90,7 +92,8 @@ unsafe fn append_slow(q: *const sendq_t, parts: Parts) -> c_int {
 /// released with that error.
 /// Errors as for sendq_append_message and sendq_flush. A negative result means that the caller still owns its
 /// memory, and release is never called; sendq_error says whether the connection is over. -ENOBUFS also if the
-/// message is larger than max. The pool's budget does not refuse the rest of a message that has begun to leave.
+/// message is larger than max, even if the socket would take all of it. The pool's budget does not refuse the rest
+/// of a message that has begun to leave.
 /// -EBUSY is as for sendq_append.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_send(
@@ -196,7 +199,8 @@ pub struct sendq_hole_t {
 /// Makes a hole for at most max_len bytes, such as a length that is known when what follows is written. Appends
 /// go on behind it. No flush sends what is behind it until it is filled. Several holes may be open. A hole counts
 /// as no bytes until it is filled. When it is filled, what is queued may exceed max by max_len. *out is for
-/// sendq_fill. A hole takes a block of memory, and divides what is sent in two pieces.
+/// sendq_fill. A hole takes a block of memory, and divides what is sent in two pieces. A hole has to be filled, if
+/// only with no bytes, or discarded: else nothing behind it ever leaves. It can be filled after sendq_close.
 ///
 /// Errors as for sendq_append. -EINVAL also if out is NULL or max_len is larger than an object can be. On failure
 /// *out is no hole.

@@ -11,7 +11,7 @@ use libc::c_int;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 
-/// Append: no bytes were queued before. Make sure that a flush is scheduled.
+/// Append, uncork, fill: bytes can be sent, and none could before. Make sure that a flush is scheduled.
 pub const SENDQ_WAKE: c_int = 1;
 /// Append: the queue is at or over the high watermark. Pause the producer. State: the high watermark was
 /// reached, and SENDQ_RESUME has not been returned since.
@@ -155,7 +155,8 @@ pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
 }
 
 /// Closes the queue: appends return -EPIPE from now on. What is queued is still flushed. When a flush returns
-/// no hint, all of it is sent, except corked bytes, which stay until sendq_uncork. Closing a queue that is
+/// no hint, all of it is sent, except what is behind a cork or an open hole: sendq_uncork and sendq_fill work on a
+/// closed queue. Closing a queue that is
 /// closed or has failed succeeds.
 ///
 /// -EINVAL: q is NULL.
@@ -189,8 +190,8 @@ pub unsafe extern "C" fn sendq_close_within(q: *mut sendq_t, timeout_ns: u64) ->
     }
 }
 
-/// Discards what is queued. Owners are released with -ECANCELED before the call returns. The queue can be
-/// used further. Reserved memory is not queued, and stays. Discarding from a queue that is closed or has
+/// Discards what is queued, and removes open holes. Owners are released with -ECANCELED before the call returns.
+/// The queue can be used further. Reserved memory is not queued, and stays. Discarding from a queue that is closed or has
 /// failed succeeds.
 ///
 /// Hint: SENDQ_RESUME.
@@ -204,7 +205,7 @@ pub unsafe extern "C" fn sendq_discard(q: *mut sendq_t) -> c_int {
 /// Makes the queue as new, with its config: what is queued is discarded and released with -ECANCELED before the
 /// call returns, statistics are 0, settings made since (sendq_set_watermarks, sendq_set_rate, ...), a cork, a
 /// reservation, a close and an error are gone. The user pointer stays. For hosts that use a connection's object
-/// again. It may be called in a callback.
+/// again. It may be called in a callback; a flush that ran the callback then ends as if the connection had failed.
 ///
 /// -EINVAL: q is NULL. -EBUSY: the queue is being flushed.
 #[unsafe(no_mangle)]
@@ -222,7 +223,7 @@ pub unsafe extern "C" fn sendq_reset(q: *mut sendq_t) -> c_int {
 /// negative_errno before the call returns, and later appends and flushes return it. For hosts that learn of the
 /// end in another way, such as a read. A queue that has failed keeps its first error: the call succeeds.
 ///
-/// -EINVAL: q is NULL, or negative_errno is not a negative errno. -EBUSY: the queue is being flushed.
+/// -EINVAL: q is NULL, or negative_errno is not from -4095 to -1. -EBUSY: the queue is being flushed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_fail(q: *mut sendq_t, negative_errno: c_int) -> c_int {
     // SAFETY: NULL or the caller's live queue.

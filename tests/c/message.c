@@ -461,7 +461,8 @@ static void spliced_message(bool moved_first, bool discarded) {
     sendq_free(to);
 }
 
-/* A piece of which a part was sent, behind a notification that was, moves with what was sent of it. */
+/* A piece of which a part was sent, behind a notification that was, moves with what was sent of it.
+ */
 static void discarded_behind_a_part(void) {
     ends e = ends_unix();
     sendq_t *from = new_counter(0), *to = new_counter(0);

@@ -773,6 +773,7 @@ impl Model {
                 self.parts.push_back(part);
             }
         }
+        self.share_owner(from);
         from.offered = None;
         if from.waiting() == 0 {
             from.high = false;
@@ -782,6 +783,25 @@ impl Model {
         }
         from.settle();
         self.came(before)
+    }
+
+    /// If a message was divided, its owner waits for what came here, too.
+    fn share_owner(&mut self, from: &Model) {
+        let owners = from.parts.iter().filter_map(|part| part.owner.as_ref());
+        let Some(owner) = owners.clone().find(|owner| owner.message.is_some()) else { return };
+        let is_of_it = |part: &&mut Part| {
+            let borrows = part.kind == Kind::Borrowed || part.kind == Kind::File;
+            let is_free = part
+                .owner
+                .as_ref()
+                .is_some_and(|owner| owner.id.is_none() && owner.message.is_none());
+            let messages = part.message.as_ref().zip(owner.message.as_ref());
+            let is_same = messages.is_some_and(|(one, other)| Rc::ptr_eq(one, other));
+            borrows && is_free && is_same && !part.bytes.is_empty()
+        };
+        if let Some(part) = self.parts.iter_mut().rev().find(is_of_it) {
+            part.owner = Some(owner.clone());
+        }
     }
 
     pub fn close_within(&mut self, timeout: u64) -> c_int {
