@@ -1180,7 +1180,7 @@ int sendq_fill(sendq_t *q,
 
 /**
  * Fills parts with the oldest queued bytes, as sendq_peek does, with parts of files: SENDQ_PART_REF for memory,
- * SENDQ_PART_FILE for files. Returns how many were filled, at most count. For hosts that hand them to
+ * of which what is contiguous is one part, SENDQ_PART_FILE for files. Returns how many were filled, at most count. For hosts that hand them to
  * SSL_sendfile(3), io_uring(7) or a file of their own, and then call sendq_consume. Costs O(count).
  *
  * -EINVAL: q is NULL, count is negative, or parts is NULL and count is not 0.

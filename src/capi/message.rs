@@ -244,7 +244,7 @@ pub unsafe extern "C" fn sendq_fill(
 }
 
 /// Fills parts with the oldest queued bytes, as sendq_peek does, with parts of files: SENDQ_PART_REF for memory,
-/// SENDQ_PART_FILE for files. Returns how many were filled, at most count. For hosts that hand them to
+/// of which what is contiguous is one part, SENDQ_PART_FILE for files. Returns how many were filled, at most count. For hosts that hand them to
 /// SSL_sendfile(3), io_uring(7) or a file of their own, and then call sendq_consume. Costs O(count).
 ///
 /// -EINVAL: q is NULL, count is negative, or parts is NULL and count is not 0.
@@ -263,11 +263,16 @@ pub unsafe extern "C" fn sendq_peek_parts(
                 return Err(Errno::INVALID);
             }
             queue.each_extent(|extent: Extent| {
-                if filled < count {
-                    parts.add(filled).write(sendq_part_t::of(extent));
-                    filled += 1;
+                let part = sendq_part_t::of(extent);
+                if filled > 0 && (*parts.add(filled - 1)).extend(&part) {
+                    return true;
                 }
-                filled < count
+                if filled == count {
+                    return false;
+                }
+                parts.add(filled).write(part);
+                filled += 1;
+                true
             });
             Ok(Hints::NONE)
         })

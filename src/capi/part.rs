@@ -67,6 +67,16 @@ impl sendq_part_t {
         }
     }
 
+    /// Adds `next` to it, if both are memory and contiguous.
+    pub(super) fn extend(&mut self, next: &sendq_part_t) -> bool {
+        let is_memory = self.kind == SENDQ_PART_REF && next.kind == SENDQ_PART_REF;
+        let touches = is_memory && self.data as u64 + self.len == next.data as u64;
+        if touches {
+            self.len += next.len;
+        }
+        touches
+    }
+
     /// The address of its first byte, unless it is a file. INVALID: NULL, or a range that is not inside the
     /// shared buffer.
     #[inline(always)]

@@ -117,6 +117,15 @@ static void parts_of_all_kinds(void) {
     CHECK(own.data == bytes + 20100);
     check_released(&all, 40100, 0);
 
+    /* What is contiguous is one part, also of several pieces. */
+    CHECK_IS(sendq_append_ref(q, bytes, 9000, NULL, NULL), SENDQ_WAKE);
+    CHECK_IS(sendq_append_ref(q, bytes + 9000, 9000, NULL, NULL), 0);
+    sendq_part_t touching[2];
+    CHECK_IS(sendq_peek_parts(q, touching, 2), 1);
+    CHECK_IS(touching[0].len, 18000);
+    check_delivers(q, 0);
+    CHECK_IS(sendq_end_message(q), 0);
+
     /* Files: the one stays open, the other is closed. */
     all = (owner){0};
     sendq_part_t files[] = {
@@ -132,7 +141,7 @@ static void parts_of_all_kinds(void) {
     check_released(&all, 1000, 0);
     CHECK_IS(fcntl(fd, F_GETFD), -1);
     CHECK(fcntl(fileno(file), F_GETFD) >= 0);
-    CHECK_IS(sendq_sent_messages(q), 2);
+    CHECK_IS(sendq_sent_messages(q), 3);
     fclose(file);
     sendq_free(q);
 }
