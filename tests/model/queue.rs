@@ -257,6 +257,8 @@ pub struct Model {
     pub now: u64,
     /// When the stall clock started, if it has.
     pub progress: Option<u64>,
+    /// Bytes that have left in the flush that is on.
+    pub flushed: usize,
     /// Since when the sink is full.
     pub blocked: Option<u64>,
     /// It goes on once it is readable.
@@ -482,7 +484,11 @@ impl Model {
     /// These bytes leave at once: they are the next.
     pub fn leave(&mut self, bytes: &[u8]) -> c_int {
         assert!(bytes.iter().copied().map(Byte::from).eq(self.available().take(bytes.len())));
-        self.send(bytes.len())
+        self.counts.sent += bytes.len() as u64;
+        let hints = self.drop_front(bytes.len(), 0);
+        self.go_on(bytes.len());
+        self.flushed += bytes.len();
+        hints
     }
 
     /// The first bytes leave at once.
@@ -495,6 +501,18 @@ impl Model {
 
     /// So many bytes have left. What is above the quota of a window does not count for the next one.
     pub fn progress_by(&mut self, len: usize) {
+        self.go_on(len);
+        self.count_for_floor(len);
+    }
+
+    /// What leaves in one flush counts for the lowest rate together, at its end.
+    pub fn count_for_floor(&mut self, len: usize) {
+        if len > 0 {
+            self.floor.iter_mut().for_each(|floor| floor.leave(len as u64, self.now));
+        }
+    }
+
+    fn go_on(&mut self, len: usize) {
         if len > 0 {
             self.start_clock();
             self.progress = Some(self.now);
@@ -502,7 +520,6 @@ impl Model {
             self.rate.iter_mut().for_each(|rate| rate.spend(len as u64, self.now));
             // The rate may have held it back since the turn began.
             self.ready.is_now &= self.rate.is_none();
-            self.floor.iter_mut().for_each(|floor| floor.leave(len as u64, self.now));
         }
     }
 

@@ -84,6 +84,8 @@ impl Model {
 
     fn end_flush(&mut self, calls: u64, shorts: u64, blocked: Option<bool>) {
         self.count_flush(calls, shorts);
+        let flushed = std::mem::take(&mut self.flushed);
+        self.count_for_floor(flushed);
         self.look();
         if self.available().next().is_some() {
             match blocked {
