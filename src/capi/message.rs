@@ -41,12 +41,9 @@ pub unsafe extern "C" fn sendq_append_message(
     arg: *mut c_void,
 ) -> c_int {
     // SAFETY: NULL or the caller's live queue; its array.
-    let parts = unsafe {
-        let Some(queue) = q.as_ref() else { return Errno::INVALID.negated() };
-        match Parts::new(queue, parts, count, Owner { release, arg }) {
-            Ok(parts) => parts,
-            Err(errno) => return errno.negated(),
-        }
+    let parts = match unsafe { Parts::new(q, parts, count, Owner { release, arg }) } {
+        Ok(parts) => parts,
+        Err(errno) => return errno.negated(),
     };
     // SAFETY: the caller's live queue, which nothing refers to when an owner is released; its memory.
     unsafe {
@@ -106,12 +103,9 @@ pub unsafe extern "C" fn sendq_send(
     max_bytes: usize,
 ) -> c_int {
     // SAFETY: NULL or the caller's live queue; its array.
-    let parts = unsafe {
-        let Some(queue) = q.as_ref() else { return Errno::INVALID.negated() };
-        match Parts::new(queue, parts, count, Owner { release, arg }) {
-            Ok(parts) => parts,
-            Err(errno) => return errno.negated(),
-        }
+    let parts = match unsafe { Parts::new(q, parts, count, Owner { release, arg }) } {
+        Ok(parts) => parts,
+        Err(errno) => return errno.negated(),
     };
     let (mut kept, mut plan) = (parts, Plan::default());
     // SAFETY: the caller's live queue.
@@ -124,7 +118,7 @@ pub unsafe extern "C" fn sendq_send(
                 call,
                 &mut socket,
                 max_bytes,
-                plan.memory(),
+                plan.size.memory(),
                 |fill| may_pass && parts.fill(fill),
                 |queue, pool, sent| {
                     kept = parts.after(sent as u64);

@@ -187,27 +187,22 @@ pub(super) struct Plan {
     has_owners: bool,
 }
 
-impl Plan {
-    /// Bytes of memory.
-    pub(super) fn memory(&self) -> u64 {
-        self.size.memory()
-    }
-}
-
 impl<'a> Parts<'a> {
     /// The caller's array of `count` parts.
     ///
-    /// INVALID: `count` is negative, or `parts` is NULL and not empty.
+    /// INVALID: `q` is NULL, `count` is negative, or `parts` is NULL and not empty.
     ///
     /// # Safety
     /// `parts` is NULL or an array of that many, which stays unchanged during the call, and so does what it
-    /// describes. `q` is alive.
+    /// describes. `q` is NULL or alive.
     pub(super) unsafe fn new(
-        q: &sendq_t,
+        q: *const sendq_t,
         parts: *const sendq_part_t,
         count: c_int,
         owner: Owner,
     ) -> Result<Parts<'a>> {
+        // SAFETY: as the caller says.
+        let q = unsafe { q.as_ref() }.ok_or(Errno::INVALID)?;
         let count = usize::try_from(count).map_err(|_| Errno::INVALID)?;
         let parts = match count {
             0 => &[],

@@ -21,7 +21,7 @@ impl Queue {
 
     /// Fills the hole `id` with a copy of `bytes`. One that is filled or discarded already is left as it is.
     ///
-    /// INVALID: more bytes than it was made for. NO_BUFFERS: over the cap. A failed queue returns its error.
+    /// INVALID: more bytes than it was made for. A failed queue returns its error.
     pub fn fill(&mut self, pool: &Pool, id: u64, bytes: &[u8]) -> Result<Hints> {
         if let Some(errno) = self.failure() {
             return Err(errno);
