@@ -3,7 +3,8 @@
 find_program(
     SENDQ_CARGO
     NAMES $ENV{CARGO} cargo
-    HINTS $ENV{CARGO_HOME}/bin $ENV{HOME}/.cargo/bin
+    PATHS ENV CARGO_HOME $ENV{HOME}/.cargo
+    PATH_SUFFIXES bin
     DOC "The cargo that builds sendq"
 )
 mark_as_advanced(SENDQ_CARGO)

@@ -1,0 +1,110 @@
+# shellcheck shell=bash
+# The steps of ./dev check, which sources this file.
+#
+# A step is a function. It succeeds, fails, or says with `skip REASON` that it cannot run on this machine. All steps
+# run, also after one has failed; a table of them comes last. What a step printed is kept in build/check.
+
+table=() passed=0 failed=0 skipped=0
+
+skip() {
+    printf '%s\n' "$*"
+    exit 77
+}
+
+# run NAME FUNCTION [ARGUMENT...]
+run() {
+    local name=$1 begin=$SECONDS log result
+    shift
+    log=build/check/${name//[^A-Za-z0-9]/_}.log
+    printf '\n== %s\n' "$name" >&2
+    # Not as a condition: there, the shell would go on after a command that fails.
+    set +e
+    (set -e && "$@") 2>&1 | tee "$log" >&2
+    case ${PIPESTATUS[0]} in
+    0) result=passed && ((++passed)) ;;
+    77) result="skipped: $(tail -n 1 "$log")" && ((++skipped)) ;;
+    *) result="FAILED: $log" && ((++failed)) ;;
+    esac
+    set -e
+    table+=("$(printf '%5d s  %-34s %s' $((SECONDS - begin)) "$name" "$result")")
+}
+
+sources() { git ls-files -z -- '*.c' '*.cc' '*.h' '*.hpp' ':!include/sendq/sendq.h'; }
+
+# Calls a function with each of the names that come in, as many at once as there are cores.
+in_parallel() {
+    export -f "${1?}"
+    xargs -0 -n 1 -P "$(nproc)" bash -c "$1 \"\$0\""
+}
+
+format() {
+    cargo fmt --check
+    sources | xargs -0 clang-format --dry-run -Werror
+}
+
+lint_rust() { cargo clippy --locked --all-targets -- -D warnings; }
+
+lint_shell() { git ls-files -z -- dev .ci/run '*.sh' | xargs -0 shellcheck; }
+
+tidy() {
+    local standard=()
+    # What gcc takes by default, and so is not told.
+    [[ $1 != *.cc ]] || standard=(--extra-arg-before=-std=c++17)
+    clang-tidy --quiet -p build/dev "${standard[@]}" "$1"
+}
+
+# With the checks of the clang analyzer (.clang-tidy). The headers are checked where they are included.
+lint_c() {
+    build dev
+    git ls-files -z -- 'tests/*.c' 'tests/*.cc' ':!tests/consumer' ':!tests/tsan' | in_parallel tidy
+}
+
+dependencies() {
+    need_cargo_tool deny
+    cargo deny check bans licenses sources
+}
+
+advisories() {
+    need_cargo_tool deny
+    cargo deny fetch db || skip "the RustSec advisory database cannot be reached"
+    cargo deny check advisories
+}
+
+header() { cargo test --locked --quiet --test header; }
+
+abi() {
+    build dev sendq
+    tests/abi/check.sh build/dev/libsendq.so
+}
+
+model() { PROPTEST_CASES=$1 cargo test --locked --quiet --profile model --test model; }
+
+memcheck() {
+    build dev
+    ctest --test-dir build/dev -T memcheck -j "$(nproc)" -L 'c|cpp|glue|tls' --output-on-failure
+}
+
+sanitize() { cmake --workflow --preset "$1"; }
+
+steps() {
+    run "format" format
+    run "clippy" lint_rust
+    run "shellcheck" lint_shell
+    run "dependencies: licences, sources" dependencies
+    run "dependencies: advisories" advisories
+    run "header drift" header
+    run "exported symbols and ABI" abi
+    run "clang-tidy and clang analyzer" lint_c
+    run "core against its model" model 100000
+    run "AddressSanitizer, UBSan" sanitize asan
+    run "ThreadSanitizer" sanitize tsan
+    run "valgrind memcheck" memcheck
+}
+
+run_check() {
+    mkdir -p build/check
+    steps "$@"
+    printf '\n%s\n' "${table[@]}"
+    printf '\n%d passed, %d failed, %d skipped\n' $passed $failed $skipped
+    ((failed == 0))
+}
