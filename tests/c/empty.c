@@ -1,5 +1,5 @@
-/* Hosts have empty values: an append of nothing succeeds, appends nothing, and releases its owner
- * at once. Where nothing may be appended any more it fails, and releases nobody. */
+/* Hosts have empty values, with an address or without: an append of nothing succeeds, appends
+ * nothing, and releases its owner at once. */
 #include "simulated.h"
 
 enum { WAYS = 9, MIN_WAY_WITH_OWNER = 6 };
@@ -32,38 +32,6 @@ static int append_nothing(sendq_t* q, int way, piece* p) {
         default:
             return piece_append_file(q, p, file, 0, 0);
     }
-}
-
-/* What waits, what it holds and what it says is as if nothing had been asked. */
-static void in_any_state(uint64_t copy_below, size_t waiting, bool corked) {
-    static unsigned char bytes[100];
-    sendq_pool_t* pool = new_simulated((sendq_pool_config_t){.keep_bytes = 1});
-    sendq_t* q = new_borrower(pool, copy_below);
-    piece before;
-    stream_fill(bytes, 0, sizeof bytes);
-    if (waiting > 0) {
-        CHECK_IS(piece_append(q, &before, bytes, waiting), SENDQ_WAKE);
-    }
-    if (corked) {
-        CHECK_IS(sendq_cork(q), 0);
-    }
-    sendq_stats_t stats = figures(q);
-    for (int way = 0; way < WAYS; way++) {
-        piece p;
-        CHECK_IS(append_nothing(q, way, &p), 0);
-        CHECK_IS(p.times, way >= MIN_WAY_WITH_OWNER);
-        CHECK_IS(p.reason, 0);
-        sendq_stats_t now = figures(q);
-        CHECK_IS(memcmp(&stats, &now, sizeof stats), 0);
-    }
-    if (corked) {
-        CHECK_IS(sendq_uncork(q), 0);
-    }
-    check_delivers(q, 0);
-    check_usable(q);
-    sendq_free(q);
-    CHECK_IS(pool_figures(pool).used + pool_figures(pool).pinned, 0);
-    sendq_pool_free(pool);
 }
 
 static void reserved(void) {
@@ -134,37 +102,13 @@ static void without_room(void) {
     sendq_pool_free(pool);
 }
 
-static void ended(sendq_t* q, int error) {
-    void* memory;
-    for (int way = 0; way < WAYS; way++) {
-        piece p;
-        CHECK_IS(append_nothing(q, way, &p), error);
-        CHECK_IS(p.times, 0);
-    }
-    CHECK_IS(sendq_reserve(q, 0, &memory), error);
-    sendq_free(q);
-}
-
 int main(void) {
     FILE* stream = file_of("file", 4);
     file = fileno(stream);
     CHECK_IS(sendq_buf_copy(NULL, "0123456789", 10, &buf), 0);
-    for (int corked = 0; corked < 2; corked++) {
-        in_any_state(1, 0, corked);
-        in_any_state(1, 100, corked);
-        in_any_state(1000, 0, corked);
-        in_any_state(1000, 100, corked);
-    }
     reserved();
     payloads();
     without_room();
-    sendq_t* q = new_queue(NULL, NULL);
-    CHECK_IS(sendq_close(q), 0);
-    ended(q, -EPIPE);
-    q = new_queue(NULL, NULL);
-    CHECK_IS(sendq_append(q, "x", 1), SENDQ_WAKE);
-    CHECK_IS(sendq_flush(q, -1, 0), -EBADF);
-    ended(q, -EBADF);
     sendq_buf_unref(buf);
     CHECK_IS(fclose(stream), 0);
     return 0;

@@ -137,31 +137,6 @@ static void stopped_reader(ends e, bool blocking) {
     ends_close(e);
 }
 
-/* A file has no address: what is before it can be peeked, and it can be consumed. */
-static void peeked(void) {
-    piece pieces[2];
-    struct iovec iov[4];
-    int fd = new_file(1000);
-    sendq_t* q = new_borrower(NULL, 1);
-    CHECK_IS(sendq_append(q, bytes, HEADER), SENDQ_WAKE);
-    CHECK_IS(piece_append_file(q, &pieces[0], fd, HEADER, 500), 0);
-    CHECK_IS(piece_append(q, &pieces[1], bytes + HEADER + 500, 100), 0);
-    CHECK_IS(sendq_peek(q, iov, 4), 1);
-    CHECK_IS(iov[0].iov_len, HEADER);
-    CHECK_IS(sendq_consume(q, HEADER), 0);
-    CHECK_IS(sendq_peek(q, iov, 4), 0);
-    CHECK_IS(sendq_consume(q, 499), 0);
-    CHECK_IS(sendq_peek(q, iov, 4), 0);
-    CHECK_IS(pieces[0].times, 0);
-    CHECK_IS(sendq_consume(q, 1), 0);
-    CHECK_IS(pieces[0].times, 1);
-    CHECK_IS(sendq_peek(q, iov, 4), 1);
-    stream_check(iov[0].iov_base, HEADER + 500, 100);
-    check_delivers(q, HEADER + 500);
-    sendq_free(q);
-    close(fd);
-}
-
 /* Flushes until the connection has failed; returns the error. */
 static int flush_to_failure(sendq_t* q, ends e) {
     static unsigned char buffer[65536];
@@ -439,7 +414,6 @@ int main(void) {
         shrinks(ends_unix(), blocking);
         shrinks(ends_tcp(), blocking);
     }
-    peeked();
     broken_files();
     stream_fill(bytes, 0, sizeof bytes);
     signals_stay(false, false);

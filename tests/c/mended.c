@@ -56,44 +56,6 @@ static void rate_while_the_clock_stands_still(void) {
     now_ns = 0;
 }
 
-/* Other rates within a moment are no new bursts. */
-static void rate_set_again(void) {
-    sendq_t* q = new_simulated_queue();
-    ends e = ends_unix();
-    CHECK(sendq_append(q, bytes, 10000) >= 0);
-    for (int i = 0; i < 10; i++) {
-        CHECK_IS(sendq_set_rate(q, 1000, 500), 0);
-        CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_MORE);
-    }
-    CHECK_IS(sendq_sent_bytes(q), 500);
-    sendq_free(q);
-    ends_close(e);
-    now_ns = 0;
-}
-
-/* retry_after returns the deadline, also while all bytes are corked and there is a rate. */
-static void deadline_behind_a_rate(void) {
-    sendq_t* q = new_simulated_queue();
-    CHECK_IS(sendq_set_rate(q, 1000, 1000), 0);
-    CHECK_IS(sendq_cork(q), 0);
-    CHECK(sendq_append(q, bytes, 100) >= 0);
-    CHECK_IS(sendq_close_within(q, SECOND), 0);
-    CHECK_IS(sendq_flush(q, -1, 0), 0);
-    CHECK_IS(sendq_retry_after_ns(q), SECOND);
-    sendq_free(q);
-}
-
-/* Nobody could take what was corked: the connection is not stuck as soon as it is let go. */
-static void uncorked_and_stuck(void) {
-    sendq_t* q = new_simulated_queue();
-    CHECK_IS(sendq_cork(q), 0);
-    CHECK(sendq_append(q, bytes, 100) >= 0);
-    now_ns += 60ULL * SECOND;
-    CHECK_IS(sendq_uncork(q), SENDQ_WAKE);
-    CHECK_IS(sendq_stalled_ns(q), 0);
-    sendq_free(q);
-}
-
 static void free_it(void* arg, int level, sendq_t* q, const char* message) {
     (void)arg, (void)level, (void)message;
     sendq_free(q);
@@ -184,9 +146,6 @@ int main(void) {
     blocked_ns_wraps();
     rate_is_exceeded();
     rate_while_the_clock_stands_still();
-    rate_set_again();
-    deadline_behind_a_rate();
-    uncorked_and_stuck();
     logger_frees_in_free();
     clock_under_a_lock();
     reserved_block_of_another_life();

@@ -1,5 +1,5 @@
-/* Messages: appended and sent as a whole, released once, counted, and discarded as a whole; holes;
- * a queue that is split. */
+/* Messages where the model does not get: parts that own descriptors, real sockets that are full,
+ * long chains of releases, bad input; and a test for each bug that it found. */
 #include "check.h"
 
 #include <fcntl.h>
@@ -56,41 +56,6 @@ static void check_left(ends e, uint64_t offset, size_t len) {
     }
 }
 
-static void one_release(void) {
-    sendq_t* q = new_counter(0);
-    owner shorter, longer, lost;
-    /* All is copied: released before the append returns, while no byte has left. */
-    CHECK_IS(append(q, 0, 100, &shorter), SENDQ_WAKE);
-    check_released(&shorter, 0, 0);
-    CHECK_IS(append(q, 129, BODY, &longer), 0);
-    CHECK_IS(longer.times, 0);
-    CHECK_IS(sendq_queued_messages(q), 2);
-    /* When its body is not needed any more, although the trailer waits. */
-    CHECK_IS(sendq_consume(q, 129 + 24 + BODY - 1), 0);
-    CHECK_IS(longer.times, 0);
-    CHECK_IS(sendq_sent_messages(q), 1);
-    CHECK_IS(sendq_consume(q, 1), 0);
-    check_released(&longer, 24 + BODY, 0);
-    CHECK_IS(sendq_sent_messages(q), 1);
-    CHECK_IS(sendq_consume(q, 5), 0);
-    CHECK_IS(sendq_sent_messages(q), 2);
-    CHECK_IS(sendq_queued_messages(q), 0);
-    /* All at once: all of it has left. */
-    CHECK_IS(append(q, 0, BODY, &longer), SENDQ_WAKE);
-    CHECK_IS(sendq_consume(q, 29 + BODY), 0);
-    check_released(&longer, 29 + BODY, 0);
-    /* Discarded after 30 bytes. */
-    CHECK_IS(append(q, 0, BODY, &longer), SENDQ_WAKE);
-    CHECK_IS(append(q, 0, BODY, &lost), 0);
-    CHECK_IS(sendq_consume(q, 30), 0);
-    CHECK_IS(sendq_discard(q), 0);
-    check_released(&longer, 30, -ECANCELED);
-    check_released(&lost, 0, -ECANCELED);
-    CHECK_IS(sendq_sent_messages(q), 3);
-    CHECK_IS(sendq_queued_messages(q), 0);
-    sendq_free(q);
-}
-
 static void parts_of_all_kinds(void) {
     sendq_t* q = new_counter(0);
     FILE* file = file_of(bytes, 1000);
@@ -144,106 +109,6 @@ static void parts_of_all_kinds(void) {
     CHECK_IS(sendq_sent_messages(q), 3);
     fclose(file);
     sendq_free(q);
-}
-
-static void boundaries(void) {
-    sendq_t* q = new_counter(2);
-    CHECK_IS(sendq_end_message(q), 0);
-    CHECK_IS(sendq_queued_messages(q), 0);
-    CHECK_IS(sendq_append(q, bytes, 10), SENDQ_WAKE);
-    CHECK_IS(sendq_append(q, bytes + 10, 10), 0);
-    CHECK_IS(sendq_queued_messages(q), 1);
-    CHECK_IS(sendq_end_message(q), 0);
-    CHECK_IS(sendq_end_message(q), 0);
-    CHECK_IS(sendq_append(q, bytes + 20, 10), 0);
-    CHECK_IS(sendq_queued_messages(q), 2);
-    /* The second goes on; a third would be one too many. */
-    CHECK_IS(sendq_append(q, bytes + 30, 10), 0);
-    CHECK_IS(sendq_end_message(q), 0);
-    CHECK_IS(sendq_append(q, bytes + 40, 10), -ENOBUFS);
-    owner o;
-    CHECK_IS(append(q, 40, 10, &o), -ENOBUFS);
-    CHECK_IS(o.times, 0);
-    /* A boundary is no end of a piece. */
-    struct iovec iov[4];
-    CHECK_IS(sendq_peek(q, iov, 4), 1);
-    CHECK_IS(iov[0].iov_len, 40);
-    check_delivers(q, 0);
-    CHECK_IS(sendq_sent_messages(q), 2);
-    /* A message that ends after all of it has left. */
-    CHECK_IS(sendq_append(q, bytes, 10), SENDQ_WAKE);
-    check_delivers(q, 0);
-    CHECK_IS(sendq_sent_messages(q), 2);
-    CHECK_IS(sendq_end_message(q), 0);
-    CHECK_IS(sendq_sent_messages(q), 3);
-    sendq_free(q);
-}
-
-static void unstarted(size_t body, size_t sent, int kept) {
-    sendq_t* q = new_counter(0);
-    enum { COUNT = 20 };
-    owner owners[COUNT];
-    size_t each = 29 + body;
-    for (size_t i = 0; i < COUNT; i++) {
-        CHECK(append(q, i * each, body, &owners[i]) >= 0);
-    }
-    CHECK_IS(sendq_consume(q, sent), 0);
-    CHECK_IS(sendq_discard_unstarted(q), 0);
-    size_t messages = (sent + each - 1) / each;
-    CHECK_IS(sendq_queued_bytes(q), messages * each - sent);
-    CHECK_IS(sendq_queued_messages(q), kept);
-    for (size_t i = messages; body >= 8192 && i < COUNT; i++) {
-        check_released(&owners[i], 0, -ECANCELED);
-    }
-    /* It goes on behind the message that was kept. */
-    owner next;
-    CHECK(append(q, messages * each, body, &next) >= 0);
-    check_delivers(q, sent);
-    for (size_t i = 0; i < COUNT; i++) {
-        CHECK_IS(owners[i].times, 1);
-    }
-    CHECK_IS(sendq_sent_messages(q), messages + 1);
-    sendq_free(q);
-}
-
-static void sent_directly(void) {
-    ends e = ends_unix();
-    sendq_t* q = new_counter(0);
-    owner o = {0}, own = {0};
-    sendq_part_t parts[] = {
-        sendq_part_copy(bytes, 24),
-        sendq_part_own(bytes + 24, BODY, release, &own),
-        sendq_part_ref(bytes + 24 + BODY, 9000),
-    };
-    size_t total = 24 + BODY + 9000;
-    CHECK_IS(sendq_send(q, e.queue, parts, 3, release, &o, 0), 0);
-    check_released(&o, total, 0);
-    check_released(&own, BODY, 0);
-    CHECK_IS(sendq_sent_messages(q), 1);
-    CHECK_IS(sendq_sent_bytes(q), total);
-    check_left(e, 0, total);
-    /* Also if all of it is so short that it would have been copied. */
-    o = (owner){0};
-    sendq_part_t shorter[] = {sendq_part_copy(bytes, 18), sendq_part_ref(bytes + 18, 100)};
-    CHECK_IS(sendq_send(q, e.queue, shorter, 2, release, &o, 0), 0);
-    check_released(&o, 118, 0);
-    check_left(e, 0, 118);
-    CHECK_IS(sendq_sent_messages(q), 2);
-    CHECK_IS(sendq_sent_bytes(q), total + 118);
-    /* A budget: the rest is kept. */
-    for (size_t budget = 1; budget < total; budget += 1237) {
-        o = own = (owner){0};
-        CHECK_IS(sendq_send(q, e.queue, parts, 3, release, &o, budget), SENDQ_MORE);
-        CHECK_IS(sendq_queued_bytes(q), total - budget);
-        CHECK_IS(sendq_queued_messages(q), 1);
-        CHECK_IS(sendq_flush(q, e.queue, 0), 0);
-        check_left(e, 0, total);
-        check_released(&own, BODY, 0);
-        CHECK(own.data == bytes + 24);
-        CHECK_IS(o.times, 1);
-    }
-    sendq_free(q);
-    ends_close(e);
 }
 
 /* What a full socket refuses is kept, and what comes then is sent behind it. */
@@ -326,120 +191,6 @@ static void sent_without_budget(void) {
     ends_close(e);
 }
 
-static void holes(void) {
-    sendq_t* q = new_counter(0);
-    sendq_hole_t first, second, third;
-    CHECK_IS(sendq_append(q, bytes, 100), SENDQ_WAKE);
-    CHECK_IS(sendq_hole(q, 40, &first), 0);
-    CHECK_IS(sendq_append(q, bytes + 130, 2000), 0);
-    CHECK_IS(sendq_end_message(q), 0);
-    CHECK_IS(sendq_hole(q, 5000, &second), 0);
-    CHECK_IS(sendq_append_ref(q, bytes + 2130 + 5000, 9000, NULL, NULL), 0);
-    CHECK_IS(sendq_end_message(q), 0);
-    CHECK_IS(sendq_queued_messages(q), 2);
-    ends e = ends_unix();
-    CHECK_IS(sendq_flush(q, e.queue, 0), 0);
-    check_left(e, 0, 100);
-    CHECK_IS(sendq_queued_bytes(q), 11000);
-    /* Out of order. */
-    CHECK_IS(sendq_fill(q, second, bytes + 2130, 5001), -EINVAL);
-    CHECK_IS(sendq_fill(q, second, bytes + 2130, 5000), 0);
-    CHECK_IS(sendq_flush(q, e.queue, 0), 0);
-    CHECK_IS(sendq_queued_bytes(q), 16000);
-    CHECK_IS(sendq_fill(q, first, bytes + 100, 30), SENDQ_WAKE);
-    /* Filled bytes and what follows in the same block are one piece. */
-    struct iovec iov[8];
-    CHECK_IS(sendq_peek(q, iov, 8), 4);
-    CHECK(iov[0].iov_len > 500);
-    CHECK_IS(iov[0].iov_len + iov[1].iov_len, 2030);
-    CHECK_IS(sendq_fill(q, first, bytes, 30), 0);
-    CHECK_IS(sendq_flush(q, e.queue, 0), 0);
-    check_left(e, 100, 16030);
-    CHECK_IS(sendq_sent_messages(q), 2);
-    /* With none before, and none filled: nothing waits, and nothing is lost. */
-    CHECK_IS(sendq_hole(q, 10, &third), 0);
-    CHECK_IS(sendq_queued_bytes(q), 0);
-    CHECK_IS(sendq_flush(q, e.queue, 0), 0);
-    CHECK_IS(sendq_append(q, bytes + 10, 10), 0);
-    CHECK_IS(sendq_flush(q, e.queue, 0), 0);
-    CHECK_IS(sendq_fill(q, third, bytes, 10), SENDQ_WAKE);
-    CHECK_IS(sendq_flush(q, e.queue, 0), 0);
-    check_left(e, 0, 20);
-    /* Discarded, and taken back with a cork. */
-    CHECK_IS(sendq_hole(q, 10, &first), 0);
-    CHECK_IS(sendq_append(q, bytes, 10), 0);
-    CHECK_IS(sendq_discard(q), 0);
-    CHECK_IS(sendq_fill(q, first, bytes, 10), 0);
-    CHECK_IS(sendq_hole(q, 10, &first), 0);
-    CHECK_IS(sendq_cork(q), 0);
-    CHECK_IS(sendq_hole(q, 10, &second), 0);
-    CHECK_IS(sendq_append(q, bytes, 10), 0);
-    CHECK_IS(sendq_rollback(q), 0);
-    CHECK_IS(sendq_fill(q, second, bytes, 10), 0);
-    CHECK_IS(sendq_queued_bytes(q), 0);
-    CHECK_IS(sendq_fill(q, first, bytes, 10), SENDQ_WAKE);
-    CHECK_IS(sendq_hole(q, 10, &third), 0);
-    CHECK_IS(sendq_cork(q), 0);
-    CHECK_IS(sendq_append(q, bytes + 20, 10), 0);
-    CHECK_IS(sendq_uncork(q), 0);
-    CHECK_IS(sendq_fill(q, third, bytes + 10, 10), 0);
-    check_delivers(q, 0);
-    CHECK_IS(sendq_hole(q, 10, &third), 0);
-    sendq_free(q);
-    ends_close(e);
-}
-
-/* At every place: in copied bytes, in a borrowed piece, in a shared one, in a file. */
-static void spliced_in_parts(size_t step) {
-    FILE* file = file_of(bytes + 21000, 3000);
-    sendq_buf_t* buf;
-    CHECK_IS(sendq_buf_copy(NULL, bytes + 10000, 11000, &buf), 0);
-    owner o = {0}, own = {0};
-    sendq_t *from = new_counter(0), *to = new_counter(0);
-    sendq_part_t parts[] = {
-        sendq_part_copy(bytes, 1000),         sendq_part_own(bytes + 1000, 9000, release, &own),
-        sendq_part_buf(buf, 0, 11000),        sendq_part_file(fileno(file), 0, 3000),
-        sendq_part_copy(bytes + 24000, 1000),
-    };
-    CHECK_IS(sendq_append_message(from, parts, 5, release, &o), SENDQ_WAKE);
-    sendq_buf_unref(buf);
-    ends e = ends_unix();
-    uint64_t left = 25000, at = 0;
-    while (left > 0) {
-        CHECK_IS(sendq_splice_n(to, from, step), SENDQ_WAKE);
-        size_t moved = step < left ? step : left;
-        left -= moved;
-        CHECK_IS(sendq_queued_bytes(from), left);
-        CHECK_IS(sendq_queued_bytes(to), moved);
-        CHECK_IS(own.times, at >= 10000);
-        CHECK_IS(sendq_flush(to, e.queue, 0), 0);
-        check_left(e, at, moved);
-        at += moved;
-    }
-    check_released(&own, 9000, 0);
-    CHECK_IS(o.times, 1);
-    CHECK_IS(sendq_sent_messages(from), 1);
-    CHECK_IS(sendq_splice_n(to, from, 10), 0);
-    ends_close(e);
-    sendq_free(from);
-    sendq_free(to);
-    fclose(file);
-}
-
-/* One half is sent, the other discarded. */
-static void spliced_and_discarded(void) {
-    owner own = {0};
-    sendq_t *from = new_counter(0), *to = new_counter(0);
-    CHECK_IS(sendq_append_ref(from, bytes, 9000, release, &own), SENDQ_WAKE);
-    CHECK_IS(sendq_splice_n(to, from, 4000), SENDQ_WAKE);
-    CHECK_IS(sendq_discard(from), 0);
-    CHECK_IS(own.times, 0);
-    check_delivers(to, 0);
-    check_released(&own, 9000, -ECANCELED);
-    sendq_free(from);
-    sendq_free(to);
-}
-
 /* The owner of a message that is divided waits for both halves, in whatever order they go. */
 static void spliced_message(bool moved_first, bool discarded) {
     sendq_t *from = new_counter(0), *to = new_counter(0);
@@ -496,31 +247,6 @@ static void discarded_behind_a_part(void) {
     sendq_free(from);
     sendq_free(to);
     ends_close(e);
-}
-
-static void as_new(void) {
-    sendq_t* q = new_counter(0);
-    owner o;
-    CHECK_IS(append(q, 0, BODY, &o), SENDQ_WAKE);
-    CHECK_IS(sendq_set_watermarks(q, 1, 2, 3), SENDQ_HIGH);
-    CHECK_IS(sendq_cork(q), 0);
-    CHECK_IS(sendq_fail(q, 5), -EINVAL);
-    CHECK_IS(sendq_fail(q, 0), -EINVAL);
-    CHECK_IS(sendq_fail(q, -ECONNABORTED), 0);
-    check_released(&o, 0, -ECONNABORTED);
-    CHECK_IS(sendq_error(q), -ECONNABORTED);
-    CHECK_IS(sendq_fail(q, -EPIPE), 0);
-    CHECK_IS(sendq_append(q, bytes, 1), -ECONNABORTED);
-    CHECK_IS(sendq_reset(q), 0);
-    CHECK_IS(sendq_error(q), 0);
-    CHECK_IS(sendq_state(q), 0);
-    CHECK_IS(sendq_sent_bytes(q), 0);
-    CHECK_IS(append(q, 0, BODY, &o), SENDQ_WAKE);
-    check_delivers(q, 0);
-    CHECK_IS(sendq_close(q), 0);
-    CHECK_IS(sendq_reset(q), 0);
-    check_usable(q);
-    sendq_free(q);
 }
 
 /* A release that sends the next message, as a server does that streams: the stack does not grow. */
@@ -581,29 +307,11 @@ static void bad_input(void) {
     CHECK_IS(sendq_append_message(q, sum, 2, release, &o), -EINVAL);
     CHECK_IS(sendq_append_message(q, sum, -1, release, &o), -EINVAL);
     CHECK_IS(sendq_append_message(q, NULL, 1, release, &o), -EINVAL);
-    CHECK_IS(sendq_append_message(NULL, sum, 1, release, &o), -EINVAL);
-    CHECK_IS(sendq_send(NULL, 0, sum, 1, release, &o, 0), -EINVAL);
     CHECK_IS(o.times, 0);
     CHECK_IS(sendq_queued_bytes(q), 0);
     CHECK_IS(sendq_append_message(q, NULL, 0, release, &o), 0);
     check_released(&o, 0, 0);
     CHECK_IS(sendq_queued_messages(q), 0);
-    CHECK_IS(sendq_end_message(NULL), -EINVAL);
-    CHECK_IS(sendq_discard_unstarted(NULL), -EINVAL);
-    CHECK_IS(sendq_queued_messages(NULL) + sendq_sent_messages(NULL), 0);
-    sendq_hole_t hole;
-    CHECK_IS(sendq_hole(NULL, 1, &hole), -EINVAL);
-    CHECK_IS(sendq_hole(q, 1, NULL), -EINVAL);
-    CHECK_IS(sendq_hole(q, SIZE_MAX, &hole), -EINVAL);
-    CHECK_IS(hole.id, 0);
-    CHECK_IS(sendq_fill(q, hole, bytes, 1), 0);
-    CHECK_IS(sendq_fill(NULL, hole, bytes, 1), -EINVAL);
-    CHECK_IS(sendq_splice_n(q, q, 1), -EINVAL);
-    CHECK_IS(sendq_splice_n(q, NULL, 1), -EINVAL);
-    CHECK_IS(sendq_peek_parts(q, NULL, 1), -EINVAL);
-    CHECK_IS(sendq_peek_parts(q, NULL, 0), 0);
-    CHECK_IS(sendq_reset(NULL), -EINVAL);
-    CHECK_IS(sendq_fail(NULL, -EPIPE), -EINVAL);
     sendq_buf_unref(buf);
     sendq_free(q);
     q = new_queue(NULL, NULL);
@@ -662,19 +370,6 @@ static void spliced_boundaries(void) {
     CHECK_IS(sendq_sent_messages(to), 1);
     check_delivers(from, 158);
     CHECK_IS(sendq_sent_messages(from), 3);
-    sendq_free(from);
-    sendq_free(to);
-}
-
-/* A part that is moved ends HIGH as if it had been sent, and a full socket is still full. */
-static void spliced_while_high(void) {
-    sendq_config_t config = {.size = sizeof config, .low = 100, .high = 1000};
-    sendq_t *from = new_queue(NULL, &config), *to = new_counter(0);
-    CHECK_IS(sendq_append(from, bytes, 1000), SENDQ_WAKE | SENDQ_HIGH);
-    CHECK_IS(sendq_splice_n(to, from, 400), SENDQ_WAKE);
-    CHECK_IS(sendq_state(from), SENDQ_HIGH | SENDQ_MORE);
-    CHECK_IS(sendq_splice_n(to, from, 500), 0);
-    CHECK_IS(sendq_state(from), SENDQ_MORE);
     sendq_free(from);
     sendq_free(to);
 }
@@ -760,19 +455,6 @@ static void hole_at_the_end(void) {
     sendq_free(q);
 }
 
-/* No byte of a message that is taken back has been sent, wherever its bytes are. */
-static void taken_back(void) {
-    sendq_t* q = new_counter(0);
-    owner o;
-    CHECK_IS(sendq_append(q, bytes, 10), SENDQ_WAKE);
-    CHECK_IS(sendq_cork(q), 0);
-    CHECK_IS(append(q, 10, BODY, &o), 0);
-    CHECK_IS(sendq_rollback(q), 0);
-    check_released(&o, 0, -ECANCELED);
-    check_delivers(q, 0);
-    sendq_free(q);
-}
-
 /* What is reserved is where it was, or the call says no. */
 static void discarded_with_a_reservation(void) {
     sendq_t* q = new_counter(0);
@@ -822,40 +504,21 @@ static void corked_and_discarded(void) {
 
 int main(void) {
     stream_fill(bytes, 0, sizeof bytes);
-    one_release();
     parts_of_all_kinds();
-    boundaries();
-    unstarted(100, 0, 0);
-    unstarted(100, 1, 1);
-    unstarted(100, 129, 0);
-    unstarted(100, 1000, 1);
-    unstarted(BODY, 1, 1);
-    unstarted(BODY, 24 + BODY + 2, 1);
-    unstarted(BODY, (29 + BODY) * 3, 0);
-    unstarted(BODY, (29 + BODY) * 3 + 10000, 1);
-    sent_directly();
     sent_to_a_full_socket();
     sent_without_budget();
-    holes();
-    for (size_t step = 113; step < 25000; step += step / 3) {
-        spliced_in_parts(step);
-    }
-    spliced_and_discarded();
     for (int how = 0; how < 4; how++) {
         spliced_message(how & 1, how & 2);
     }
     discarded_behind_a_part();
-    as_new();
     chained(0);
     chained(1);
     bad_input();
     reserved_behind_a_message();
     spliced_boundaries();
-    spliced_while_high();
     spliced_after_a_refusal();
     full_of_messages();
     hole_at_the_end();
-    taken_back();
     discarded_with_a_reservation();
     no_more_than_the_budget();
     corked_and_discarded();

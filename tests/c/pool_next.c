@@ -1,4 +1,5 @@
-/* sendq_pool_next: which queue is ready, each once a turn; and when the host is woken. */
+/* sendq_pool_next with more queues than the model has: each once a turn, in order; and when the
+ * host is woken. */
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -85,99 +86,6 @@ static void order(uint32_t flags) {
     close_world(&w);
 }
 
-/* The host flushes each to the end: nothing is ready then. */
-static void loop(uint32_t flags) {
-    world w = open_world(flags);
-    ends e = ends_unix();
-    for (int turn = 0; turn < 3; turn++) {
-        for (int i = 0; i < QUEUES; i++) {
-            append(&w, i, 100);
-            append(&w, i, 100);
-        }
-        sendq_t* q;
-        int flushed = 0;
-        while ((q = sendq_pool_next(w.pool)) != NULL) {
-            CHECK_IS(sendq_flush(q, e.queue, 1 << 20), 0);
-            flushed++;
-        }
-        CHECK_IS(flushed, QUEUES);
-        check_turn(&w, "");
-    }
-    ends_close(e);
-    close_world(&w);
-}
-
-/* A queue that the host ignores comes once for each append, whatever else happens to it. */
-static void ignored(uint32_t flags) {
-    world w = open_world(flags);
-    append(&w, 2, 10);
-    check_turn(&w, "2");
-    for (int i = 0; i < 10; i++) {
-        CHECK(sendq_state(w.q[2]) & SENDQ_MORE);
-        CHECK_IS(sendq_consume(w.q[2], 1), 0);
-        check_turn(&w, "");
-        append(&w, 2, 1); /* also if it fits into the block */
-        append(&w, 2, 1);
-        check_turn(&w, "2");
-        check_turn(&w, "");
-    }
-    CHECK_IS(sendq_schedule(w.q[2]), 0);
-    CHECK_IS(sendq_schedule(w.q[2]), 0);
-    check_turn(&w, "2");
-    check_turn(&w, "");
-    drain(&w, 2);
-    CHECK_IS(sendq_schedule(w.q[2]), 0); /* nothing is there to send */
-    check_turn(&w, "");
-    close_world(&w);
-}
-
-/* What is left by the budget of a flush comes in the next turn. */
-static void more(uint32_t flags) {
-    world w = open_world(flags);
-    ends e = ends_unix();
-    append(&w, 0, 100);
-    append(&w, 1, 100);
-    CHECK(sendq_pool_next(w.pool) == w.q[0]);
-    CHECK_IS(sendq_flush(w.q[0], e.queue, 40), SENDQ_MORE);
-    CHECK(sendq_pool_next(w.pool) == w.q[1]);
-    check_turn(&w, "");
-    CHECK(sendq_pool_next(w.pool) == w.q[0]);
-    CHECK_IS(sendq_flush(w.q[0], e.queue, 40), SENDQ_MORE);
-    check_turn(&w, "");
-    CHECK(sendq_pool_next(w.pool) == w.q[0]);
-    CHECK_IS(sendq_flush(w.q[0], e.queue, 40), 0);
-    check_turn(&w, "");
-    check_turn(&w, "");
-    ends_close(e);
-    close_world(&w);
-}
-
-/* A full socket is the host's to watch: appends change nothing, its flush does. */
-static void blocked(uint32_t flags) {
-    world w = open_world(flags);
-    ends e = ends_unix();
-    fill_up(w.q[0], e, bytes, sizeof bytes);
-    check_turn(&w, "");
-    append(&w, 0, 10);
-    CHECK_IS(sendq_flush(w.q[0], e.queue, 0), SENDQ_BLOCKED);
-    append(&w, 0, 10);
-    check_turn(&w, "");
-    while (ends_read(e, bytes, sizeof bytes) > 0) {
-    }
-    CHECK_IS(sendq_flush(w.q[0], e.queue, 10), SENDQ_MORE);
-    check_turn(&w, "0");
-    fill_up(w.q[0], e, bytes, sizeof bytes);
-    check_turn(&w, "");
-    CHECK_IS(sendq_schedule(w.q[0]), 0); /* the host has seen that it is writable */
-    append(&w, 0, 10);
-    check_turn(&w, "0");
-    CHECK_IS(sendq_schedule(w.q[0]), 0);
-    CHECK_IS(sendq_flush(w.q[0], e.queue, 0), SENDQ_BLOCKED); /* it was not */
-    check_turn(&w, "");
-    ends_close(e);
-    close_world(&w);
-}
-
 /* Whatever takes the bytes away, takes the queue out at once. */
 static void leaves(uint32_t flags) {
     world w = open_world(flags);
@@ -213,32 +121,6 @@ static void leaves(uint32_t flags) {
     append(&w, 2, 10);
     check_turn(&w, "2");
     ends_close(e);
-    close_world(&w);
-}
-
-static void corked(uint32_t flags) {
-    world w = open_world(flags);
-    CHECK_IS(sendq_cork(w.q[0]), 0);
-    append(&w, 0, 10);
-    check_turn(&w, "");
-    CHECK_IS(sendq_uncork(w.q[0]), SENDQ_WAKE);
-    CHECK_IS(wakes, 1);
-    check_turn(&w, "0");
-    CHECK_IS(sendq_cork(w.q[0]), 0);
-    append(&w, 0, 10);
-    check_turn(&w, "0"); /* something was appended, and something is available */
-    CHECK_IS(sendq_uncork(w.q[0]), 0);
-    check_turn(&w, "0");
-    CHECK_IS(sendq_cork(w.q[1]), 0);
-    append(&w, 1, 10);
-    CHECK_IS(sendq_rollback(w.q[1]), 0);
-    check_turn(&w, "");
-    void* memory;
-    CHECK_IS(sendq_reserve(w.q[1], 10, &memory), 0);
-    check_turn(&w, "");
-    memset(memory, 0, 10);
-    CHECK(sendq_commit(w.q[1], 10) >= 0);
-    check_turn(&w, "1");
     close_world(&w);
 }
 
@@ -548,12 +430,7 @@ int main(void) {
     static const uint32_t kinds[] = {0, SENDQ_THREADSAFE};
     for (int i = 0; i < 2; i++) {
         order(kinds[i]);
-        loop(kinds[i]);
-        ignored(kinds[i]);
-        more(kinds[i]);
-        blocked(kinds[i]);
         leaves(kinds[i]);
-        corked(kinds[i]);
         waking(kinds[i]);
         waking_acts(kinds[i]);
         first_call(kinds[i]);

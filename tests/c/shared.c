@@ -105,30 +105,6 @@ static void ranges(void) {
     sendq_free(q);
 }
 
-/* What is refused holds nothing: the host's unref releases it. */
-static void refused(void) {
-    piece p;
-    sendq_buf_t* buf = wrap(&p);
-    sendq_config_t config = {.size = sizeof config, .max = LEN - 1, .share_below = 1};
-    sendq_t* q = new_queue(NULL, &config);
-    void* memory;
-    CHECK_IS(sendq_append_buf(q, buf, 0, LEN), -ENOBUFS);
-    CHECK_IS(sendq_reserve(q, 1, &memory), 0);
-    CHECK_IS(sendq_append_buf(q, buf, 0, 1), -EBUSY);
-    CHECK_IS(sendq_commit(q, 0), 0);
-    CHECK_IS(sendq_close(q), 0);
-    CHECK_IS(sendq_append_buf(q, buf, 0, 1), -EPIPE);
-    sendq_free(q);
-    q = new_sharer(NULL, 1);
-    CHECK_IS(sendq_append(q, bytes, 1), SENDQ_WAKE);
-    CHECK_IS(sendq_flush(q, -1, 0), -EBADF);
-    CHECK_IS(sendq_append_buf(q, buf, 0, 1), -EBADF);
-    sendq_free(q);
-    CHECK_IS(p.times, 0);
-    sendq_buf_unref(buf);
-    CHECK_IS(p.times, 1);
-}
-
 static void holds(void) {
     piece p;
     sendq_buf_t* buf = wrap(&p);
@@ -262,7 +238,6 @@ int main(void) {
     many_queues(false, true);
     many_queues(true, true);
     ranges();
-    refused();
     holds();
     pools();
     threads(confined_queues);

@@ -1,6 +1,5 @@
-/* One flush is one train: its calls to the socket say that more follows, all but the last; a file
- * costs one call where the host promises enough; pieces that touch leave as one, whatever stands
- * between them; and header and file share a segment. */
+/* The calls of a flush to a real socket: as many pieces in each as fit, a file in one where the
+ * host promises enough, and header and file in one segment. */
 #include <linux/tcp.h>
 
 #include "simulated.h"
@@ -82,53 +81,6 @@ static void many_iovecs(void) {
     }
 }
 
-/* The last call of a budget is the last of its train, though more waits. */
-static void budgets(void) {
-    sendq_t* q = promised(SENDQ_SOCKETS_NONBLOCKING | SENDQ_SIGPIPE_IGNORED);
-    ends e = ends_unix();
-    set_nonblocking(e);
-    CHECK(sendq_append(q, bytes, 24) >= 0);
-    CHECK(sendq_append_file(q, file, 24, 1000, NULL, NULL) >= 0);
-    CHECK(sendq_append(q, bytes + 1024, 100) >= 0);
-    CHECK_IS(flush(q, e, 20), SENDQ_MORE);
-    CHECK_IS(count, 1);
-    check_call(0, SEND, 1, 20);
-    check_train();
-    CHECK_IS(flush(q, e, 4), SENDQ_MORE);
-    CHECK_IS(count, 1);
-    check_train();
-    CHECK_IS(flush(q, e, 1000), SENDQ_MORE);
-    CHECK_IS(count, 1);
-    check_call(0, SENDFILE, 0, 1000);
-    CHECK_IS(flush(q, e, 0), 0);
-    CHECK_IS(count, 1);
-    check_train();
-
-    CHECK(sendq_append(q, bytes, 24) >= 0);
-    CHECK(sendq_append_file(q, file, 24, 1000, NULL, NULL) >= 0);
-    CHECK_IS(flush(q, e, 25), SENDQ_MORE); /* a byte of the file is more */
-    CHECK_IS(count, 2);
-    check_call(0, SEND, 1, 24);
-    check_call(1, SENDFILE, 0, 1);
-    check_train();
-    sendq_free(q);
-    ends_close(e);
-}
-
-/* What is corked does not follow. */
-static void corked(void) {
-    sendq_t* q = new_borrower(NULL, 1);
-    ends e = ends_unix();
-    CHECK(sendq_append(q, bytes, 100) >= 0);
-    CHECK_IS(sendq_cork(q), 0);
-    CHECK(sendq_append_ref(q, bytes, 1000, NULL, NULL) >= 0);
-    CHECK_IS(flush(q, e, 0), 0);
-    CHECK_IS(count, 1);
-    check_train();
-    sendq_free(q);
-    ends_close(e);
-}
-
 /* Header, file and trailer: one call each where the pool promises both; up to six for the file
  * elsewhere. */
 static void calls_of_a_file(void) {
@@ -171,88 +123,6 @@ static void calls_of_a_file(void) {
     }
 }
 
-/* Several flushes of everything, whatever the socket takes: each is a train of its own. */
-static void at_random(void) {
-    uint64_t rnd = 88172645463325252U;
-    sendq_t* q = promised(SENDQ_SOCKETS_NONBLOCKING | SENDQ_SIGPIPE_IGNORED);
-    ends e = ends_tcp();
-    static unsigned char in[1 << 18];
-    set_nonblocking(e);
-    for (int i = 0; i < 2000; i++) {
-        for (uint64_t n = random_next(&rnd) % 5; n > 0; n--) {
-            size_t len = random_up_to(&rnd, 3000);
-            switch (random_next(&rnd) % 4) {
-                case 0:
-                    CHECK(sendq_append(q, bytes, len) >= 0);
-                    break;
-                case 1:
-                    CHECK(sendq_append_ref(q, bytes + len, len, NULL, NULL) >= 0);
-                    break;
-                default:
-                    CHECK(sendq_append_file(q, file, 0, len, NULL, NULL) >= 0);
-            }
-        }
-        int hints = flush(q, e, random_next(&rnd) % 2 ? random_up_to(&rnd, 5000) : 0);
-        if (!(hints & SENDQ_BLOCKED)) {
-            check_train();
-        }
-        while (ends_read(e, in, sizeof in) > 0) {
-        }
-    }
-    sendq_free(q);
-    ends_close(e);
-}
-
-static void ignore(void* arg, const void* data, size_t len, int reason) {
-    (void)arg, (void)data, (void)len, (void)reason;
-}
-
-/* Notifications between pieces, and the ends of messages that they are for, divide nothing. */
-static void nothing_divides(void) {
-    for (int borrowed = 0; borrowed < 2; borrowed++) {
-        for (int notifications = 1; notifications < 200; notifications += 66) {
-            sendq_t* q = new_borrower(NULL, 1);
-            ends e = ends_unix();
-            for (int i = 0; i < 2; i++) {
-                CHECK((borrowed ? sendq_append_ref(q, bytes + (ptrdiff_t)10 * i, 10, NULL, NULL)
-                                : sendq_append(q, bytes + (ptrdiff_t)10 * i, 10)) >= 0);
-                for (int j = 0; i == 0 && j < notifications; j++) {
-                    CHECK_IS(sendq_notify(q, ignore, NULL), 0);
-                }
-            }
-            /* In one block; many notifications fill more, and so two pieces do not touch. */
-            if (borrowed || notifications == 1) {
-                struct iovec iov[3];
-                CHECK_IS(sendq_peek(q, iov, 3), 1);
-                CHECK_IS(iov[0].iov_len, 20);
-                stream_check(iov[0].iov_base, 0, 20);
-                CHECK_IS(sendq_peek(q, iov, 1), 1);
-                CHECK_IS(iov[0].iov_len, 20);
-                CHECK_IS(flush(q, e, 0), 0);
-                CHECK_IS(count, 1);
-                check_call(0, SEND, 1, 20);
-            }
-            sendq_free(q);
-            ends_close(e);
-        }
-    }
-    /* 16 messages, each with a notification: one piece. */
-    sendq_t* q = new_queue(NULL, NULL);
-    ends e = ends_unix();
-    for (int burst = 0; burst < 2; burst++) { /* the first has made the first block large enough */
-        for (int i = 0; i < 16; i++) {
-            CHECK(sendq_append(q, bytes, 24) >= 0);
-            CHECK(sendq_append(q, bytes, 100) >= 0);
-            CHECK_IS(sendq_notify(q, ignore, NULL), 0);
-        }
-        CHECK_IS(flush(q, e, 0), 0);
-    }
-    CHECK_IS(count, 1);
-    check_call(0, SEND, 1, 16 * 124);
-    sendq_free(q);
-    ends_close(e);
-}
-
 /* Segments with data that a connection has sent; 0: this kernel does not say. */
 static unsigned segments(ends e) {
     struct tcp_info info;
@@ -292,11 +162,7 @@ int main(void) {
     FILE* stream = file_of(bytes, sizeof bytes);
     file = fileno(stream);
     many_iovecs();
-    budgets();
-    corked();
     calls_of_a_file();
-    at_random();
-    nothing_divides();
     one_segment();
     CHECK_IS(fclose(stream), 0);
     return 0;

@@ -106,6 +106,9 @@ impl PoolDriver for Pool {
         // SAFETY: a live pool, and a place with its size.
         let got = unsafe { sendq_pool_stats(self.0, &mut stats, size_of::<PoolStats>()) };
         assert_eq!(got, 0);
+        // SAFETY: a live pool.
+        let bytes = unsafe { sendq_pool_bytes(self.0) };
+        assert_eq!(bytes, stats.used + stats.free + stats.pinned + stats.shared);
         stats
     }
 
@@ -303,6 +306,9 @@ impl Driver for Queue {
     }
     fn memory(&self) -> u64 {
         unsafe { sendq_memory(self.q) }
+    }
+    fn room(&self) -> u64 {
+        unsafe { sendq_room(self.q) }
     }
     fn sent_bytes(&self) -> u64 {
         unsafe { sendq_sent_bytes(self.q) }

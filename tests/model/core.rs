@@ -609,6 +609,9 @@ impl Driver for Core {
     fn memory(&self) -> u64 {
         self.inspect(|queue, _| queue.held())
     }
+    fn room(&self) -> u64 {
+        self.inspect(|queue, pool| queue.remaining(pool))
+    }
     fn sent_bytes(&self) -> u64 {
         self.inspect(|queue, _| queue.sent())
     }

@@ -77,6 +77,7 @@ pub trait Driver {
     fn queued_bytes(&self) -> u64;
     fn queued_memory(&self) -> u64;
     fn memory(&self) -> u64;
+    fn room(&self) -> u64;
     fn sent_bytes(&self) -> u64;
     fn error(&self) -> c_int;
     fn state(&self) -> c_int;

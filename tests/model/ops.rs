@@ -18,8 +18,10 @@ pub enum Reaction {
     Consume(usize),
     /// Into a sink that takes all.
     Flush,
+    Cork,
     Uncork,
     Rollback,
+    Close,
     Free,
     /// A piece of this length, borrowed if it is long enough.
     Ref(usize),
@@ -243,8 +245,10 @@ fn reaction() -> impl Strategy<Value = Reaction> {
         2 => Just(Reaction::Discard),
         2 => (0..300_usize).prop_map(Reaction::Consume),
         2 => Just(Reaction::Flush),
+        1 => Just(Reaction::Cork),
         1 => Just(Reaction::Uncork),
         1 => Just(Reaction::Rollback),
+        1 => Just(Reaction::Close),
         1 => Just(Reaction::Free),
         3 => length().prop_map(Reaction::Ref),
         4 => length().prop_map(Reaction::Message),

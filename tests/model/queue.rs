@@ -336,6 +336,12 @@ impl Model {
         }
     }
 
+    /// How many bytes may come before the high watermark.
+    pub fn room(&self) -> u64 {
+        let is_paused = self.refusal() != 0 || self.reserved.is_some() || self.high;
+        if is_paused { 0 } else { self.marks.1.saturating_sub(self.memory() as u64) }
+    }
+
     /// Bytes that belong to a message which has not ended.
     fn is_open(&self) -> bool {
         let tail = self.parts.iter().rev().take_while(|part| part.mark != Mark::End);
@@ -602,6 +608,17 @@ impl Model {
         }
     }
 
+    pub fn cork(&mut self) -> c_int {
+        match self.admit(0) {
+            0 if self.corked.is_some() => -libc::EALREADY,
+            0 => {
+                self.corked = Some(self.parts.len());
+                0
+            }
+            errno => errno,
+        }
+    }
+
     pub fn uncork(&mut self) -> c_int {
         let idle = self.available().next().is_none();
         match self.take_held() {
@@ -819,6 +836,11 @@ impl Model {
         if let Some(part) = self.parts.iter_mut().rev().find(is_of_it) {
             part.owner = Some(owner.clone());
         }
+    }
+
+    pub fn close(&mut self) -> c_int {
+        self.closed = true;
+        0
     }
 
     pub fn close_within(&mut self, timeout: u64) -> c_int {

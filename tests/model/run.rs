@@ -58,7 +58,9 @@ impl Host {
             Reaction::Append(len) => self.driver.append(&reply(id, len)),
             Reaction::Discard => self.driver.discard(),
             Reaction::Consume(len) => self.driver.consume(len),
+            Reaction::Cork => self.driver.cork(),
             Reaction::Uncork => self.driver.uncork(),
+            Reaction::Close => self.driver.close(),
             Reaction::Rollback => self.driver.rollback(),
             Reaction::EndMessage => self.driver.end_message(),
             Reaction::DiscardUnstarted => self.driver.discard_unstarted(),
@@ -478,7 +480,9 @@ impl Run {
             Reaction::Fail => model.end_with(-libc::EIO),
             Reaction::Discard => model.discard(),
             Reaction::Consume(len) => model.consume(len),
+            Reaction::Cork => model.cork(),
             Reaction::Uncork => model.uncork(),
+            Reaction::Close => model.close(),
             Reaction::Rollback => model.rollback(),
             Reaction::Flush => {
                 let sink = host.flushes.borrow_mut().pop_front().expect("there was one");
@@ -560,7 +564,10 @@ impl Run {
         let result = match op {
             Op::Append(len) => {
                 let bytes = self.payload(*len);
+                let fits =
+                    (1..=driver.room()).contains(&(*len as u64)) && !self.models[q].is_full();
                 let got = driver.append(&bytes);
+                assert!(!fits || got >= 0, "there was room");
                 (got, self.append(q, got, &bytes))
             }
             Op::Appendv(lengths) => {
@@ -665,18 +672,7 @@ impl Run {
                 };
                 (got, want)
             }
-            Op::Cork => {
-                let model = &mut self.models[q];
-                let want = match model.admit(0) {
-                    0 if model.corked.is_some() => -libc::EALREADY,
-                    0 => {
-                        model.corked = Some(model.parts.len());
-                        0
-                    }
-                    errno => errno,
-                };
-                (driver.cork(), want)
-            }
+            Op::Cork => (driver.cork(), self.models[q].cork()),
             Op::Uncork => (driver.uncork(), self.models[q].uncork()),
             Op::Rollback => (driver.rollback(), self.models[q].rollback()),
             Op::Splice(most) => {
@@ -745,10 +741,7 @@ impl Run {
             Op::Verify(claim) => self.verify(q, driver, *claim),
             Op::Consume(len) => (driver.consume(*len), self.models[q].consume(*len)),
             Op::Discard => (driver.discard(), self.models[q].discard()),
-            Op::Close => {
-                self.models[q].closed = true;
-                (driver.close(), 0)
-            }
+            Op::Close => (driver.close(), self.models[q].close()),
             Op::CloseWithin(timeout) => {
                 (driver.close_within(*timeout), self.models[q].close_within(*timeout))
             }
@@ -1119,12 +1112,15 @@ impl Run {
     fn check_bytes(&self, q: usize) {
         let (driver, model) = (&*self.hosts[q].driver, &self.models[q]);
         let mut iov = [IoVec::new(std::ptr::null(), 0); 256];
+        let asked = self.clock.asked.get();
         assert_eq!(driver.queued_bytes(), model.waiting() as u64);
         assert_eq!(driver.queued_memory(), model.memory() as u64);
         assert_eq!(driver.sent_bytes(), model.counts.sent);
         assert_eq!(driver.queued_messages(), model.queued_messages());
         assert_eq!(driver.sent_messages(), model.sent_messages);
         assert_eq!(driver.error(), model.failed);
+        assert_eq!(self.clock.asked.get(), asked, "what is known needs no clock");
+        assert!(driver.room() == model.room() || self.max > 0 && driver.room() < model.room());
         model.check_state(driver.state());
         let count = driver.peek(&mut iov);
         // SAFETY: what was peeked stays while nothing is called.
