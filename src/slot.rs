@@ -138,6 +138,11 @@ impl Slot {
         (self.fd == MESSAGE).then_some(self.place)
     }
 
+    /// Of a message's owner: `sent` bytes of the message do not precede this slot any more.
+    pub(crate) fn forget(&mut self, sent: u64) {
+        self.place -= sent;
+    }
+
     /// The same slot of a message's owner, of whose message `sent` bytes were sent.
     pub(crate) fn with_sent(self, sent: u64) -> Slot {
         Slot { place: sent, ..self }

@@ -348,6 +348,7 @@ impl Stream {
     /// returned: otherwise many small messages would hold a block each.
     pub fn join(&mut self, other: &mut Stream) -> Option<Block> {
         let waiting = self.waiting() + other.waiting();
+        other.chain.forget_sent();
         let is_copied = self.chain.copy_small(&other.chain, SMALL);
         let block = if is_copied { other.chain.pop() } else { None };
         if !is_copied {

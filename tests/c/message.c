@@ -352,6 +352,33 @@ static void reserved_behind_a_message(void) {
     sendq_pool_free(pool);
 }
 
+/* A message that has begun to leave moves behind others: it has none of their pieces, and its owner
+ * does not wait for them. */
+static void spliced_after_its_beginning(void) {
+    ends e = ends_unix();
+    sendq_t *from = new_counter(0), *to = new_counter(0);
+    FILE* file = file_of(bytes, 20000);
+    owner o = {0};
+    CHECK_IS(sendq_append_file(to, fileno(file), 0, 20000, NULL, NULL), SENDQ_WAKE);
+    CHECK_IS(sendq_end_message(to), 0);
+    CHECK_IS(sendq_consume(to, 1), 0);
+    sendq_part_t parts[] = {
+        sendq_part_ref(bytes, 9000),
+        sendq_part_copy(bytes, 100),
+        sendq_part_ref(bytes, 9000),
+    };
+    CHECK_IS(sendq_append_message(from, parts, 3, release, &o), SENDQ_WAKE);
+    CHECK_IS(sendq_flush(from, e.queue, 9100), SENDQ_MORE);
+    CHECK_IS(sendq_splice(to, from), 0);
+    CHECK_IS(sendq_discard_unstarted(to), 0);
+    CHECK_IS(sendq_queued_bytes(to), 19999);
+    CHECK_IS(o.times, 1);
+    sendq_free(from);
+    sendq_free(to);
+    CHECK_IS(fclose(file), 0);
+    ends_close(e);
+}
+
 /* The boundaries move with the bytes, and no others; what was the most is remembered. */
 static void spliced_boundaries(void) {
     sendq_t *from = new_counter(0), *to = new_counter(0);
@@ -515,6 +542,7 @@ int main(void) {
     chained(1);
     bad_input();
     reserved_behind_a_message();
+    spliced_after_its_beginning();
     spliced_boundaries();
     spliced_after_a_refusal();
     full_of_messages();

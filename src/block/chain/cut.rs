@@ -179,9 +179,27 @@ impl Chain {
             }
             distance += u64::from(block.header().end - start);
             next = block.header().next.get();
-            (start, from) = (next.map_or(0, |next| next.header().start), 0);
+            // A block that came from another queue may have sent some of what it had.
+            if let Some(next) = next {
+                let Header { start: first, sent_slots, head_offset, .. } = *next.header();
+                (start, from, inside) = (first, sent_slots, head_offset);
+            }
         }
         None
+    }
+
+    /// What was sent of the message at the front does not precede its owner any more: this chain goes behind other
+    /// bytes. Walks all slots up to that owner.
+    pub fn forget_sent(&mut self) {
+        // SAFETY: this chain owns the block, and is borrowed meanwhile.
+        let Some(front) = (unsafe { block_at(&self.front) }) else { return };
+        let Header { start: at, sent_slots: slot, head_offset: inside, .. } = *front.header();
+        let cut = Cut { block: front.0, at, slot, inside, bytes: 0, slots: 0 };
+        if let Some(((block, i), sent)) = self.next_owner(&cut) {
+            let mut address = Some(block);
+            // SAFETY: next_owner() has found it in this chain, which is borrowed.
+            unsafe { block_at_mut(&mut address) }.expect("it is some").slot_mut(i).forget(sent);
+        }
     }
 
     /// The slot of the owner of `message`.
