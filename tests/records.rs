@@ -1,10 +1,10 @@
-//! Flushing in records: two bugs of 0.1 that its model could not find, for it knew no `flush_with`, and what is
-//! told of records in so many words. The rest is the model's.
+//! Flushing in records: two bugs of 0.1 that its model could not find, for it knew no `flush_with`. The rest is
+//! the model's.
 
 mod script;
 
 use libc::{c_int, c_void};
-use script::{FILE_BYTES, Script, Single, WithLocked, file, file_byte};
+use script::{Script, Single, WithLocked, file, file_byte};
 use sendq::block::HEADER;
 use sendq::errno::{Errno, Result};
 use sendq::policy::{Hints, Watermarks};
@@ -80,29 +80,4 @@ fn a_record_of_a_file_may_exceed_the_pools_budget() {
     assert!(sink.taken.into_iter().eq(bytes));
     assert_eq!(queue.pool.usage().used, 0);
     assert!(queue.pool.usage().free <= 512, "nothing beyond the budget is cached");
-}
-
-#[test]
-fn a_record_is_full_whatever_it_is_made_of() {
-    let limits = Limits { chunk_bytes: 512, ..Limits::DEFAULT };
-    let queue = Single::new(limits, Watermarks::new(0, 0, 0).unwrap());
-    queue.append(&[7; 1000]).unwrap();
-    append_file(&queue, 0, RECORD as u64);
-    queue.append(&[8; 40]).unwrap();
-    let mut sink = Script::default();
-    assert_eq!(flush(&queue, &mut sink, 0), (Ok(Hints::NONE), vec![0]));
-    let lengths: Vec<usize> = sink.offers.iter().map(|offer| offer.len).collect();
-    assert_eq!(lengths, [RECORD, 1040]);
-}
-
-#[test]
-fn a_file_that_is_shorter_ends_the_connection() {
-    let queue = Single::default();
-    append_file(&queue, FILE_BYTES - 10, 11);
-    notify(&queue);
-    let mut sink = Script::default();
-    let no_data = -libc::ENODATA;
-    let want = (Err(Errno::NO_DATA), vec![no_data, no_data]);
-    assert_eq!(flush(&queue, &mut sink, 0), want);
-    assert!(sink.taken.is_empty());
 }

@@ -270,6 +270,17 @@ fn answer() -> impl Strategy<Value = Answer> {
     ]
 }
 
+/// Of which the last one may end the connection.
+fn answers_of_a_socket() -> impl Strategy<Value = Vec<Answer>> {
+    prop_oneof![
+        12 => prop::collection::vec(answer(), 0..4),
+        1 => (any::<bool>()).prop_map(|first| {
+            let end = Answer::No(libc::ECONNRESET);
+            if first { vec![Answer::No(libc::EINTR), end] } else { vec![Answer::Some(50), end] }
+        }),
+    ]
+}
+
 const SECOND: u64 = 1_000_000_000;
 
 fn rate() -> impl Strategy<Value = u64> {
@@ -350,13 +361,9 @@ fn letter() -> impl Strategy<Value = Letter> {
 
 fn message_op() -> impl Strategy<Value = Op> {
     let budget = prop_oneof![2 => Just(0), 1 => 1..2000_usize];
-    let answers = prop_oneof![
-        12 => prop::collection::vec(answer(), 0..4),
-        1 => Just(vec![Answer::Some(50), Answer::No(libc::ECONNRESET)]),
-    ];
     prop_oneof![
         6 => letter().prop_map(Op::Message),
-        6 => (letter(), budget, answers).prop_map(|(letter, budget, answers)| {
+        6 => (letter(), budget, answers_of_a_socket()).prop_map(|(letter, budget, answers)| {
             Op::SendMessage { letter, budget, answers }
         }),
         4 => Just(Op::EndMessage),
@@ -391,7 +398,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         25 => message_op(),
         10 => flush(answer().boxed()),
         10 => flush_with(),
-        5 => (prop::collection::vec(length(), 0..4), prop::collection::vec(answer(), 0..4))
+        5 => (prop::collection::vec(length(), 0..4), answers_of_a_socket())
             .prop_map(|(lengths, answers)| Op::Send { lengths, answers }),
         3 => claim().prop_map(Op::Verify),
         4 => length().prop_map(Op::Consume),
