@@ -4,11 +4,11 @@
 
 use crate::errno::Result;
 use crate::pages;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::try_box::try_box;
 use libc::c_void;
 use std::mem::align_of;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The host's function that allocates.
 pub type Alloc = unsafe extern "C-unwind" fn(*mut c_void, usize) -> *mut c_void;

@@ -1,6 +1,6 @@
 //! A clock in nanoseconds that never goes back, as the pool's owner reads it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The system's clock, or the host's.
 pub struct Clock {

@@ -5,9 +5,9 @@
 
 use crate::errno::Result;
 use crate::slot::{Owner, Slot};
+use crate::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use crate::try_box::try_box;
 use libc::{c_int, c_void};
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// The slot as it was before it was divided. Its parts may be in queues of different threads.
 pub struct Joint {

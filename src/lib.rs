@@ -36,6 +36,7 @@
 //!         flags       bits of state
 //!         try_box     an allocation that may fail
 //!         errno       the errors of all modules
+//!         sync        locks and atomics
 //! ```
 //!
 //! An append asks one question, [`queue::Queue::room`]: how many bytes may be copied without further checks.
@@ -80,6 +81,7 @@ pub mod sink;
 pub mod slot;
 pub mod stats;
 pub mod stream;
+mod sync;
 pub mod token_bucket;
 pub mod try_box;
 pub mod verify;

@@ -8,12 +8,12 @@ use crate::block::stack::{AtomicCell, Stack};
 use crate::block::{Block, HEADER};
 use crate::clock::Clock;
 use crate::errno::{Errno, Result};
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::token_bucket::TokenBucket;
 use class::{CLASSES, Class, Classes};
-use parking_lot::Mutex;
 use state::{State, add, subtract};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The default of chunk_bytes, the size of the largest usual blocks: a page.
 pub const BLOCK_BYTES: usize = 4 * 1024;

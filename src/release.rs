@@ -10,6 +10,7 @@
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::slot::Slot;
+use crate::sync::thread_local;
 use std::cell::Cell;
 
 /// When a queue may be destroyed: FREED, RELEASING, and how many calls that call back into the host are in
@@ -193,12 +194,12 @@ pub fn is_releasing<Q: Shared>(q: &Q) -> bool {
 
 #[inline(never)]
 fn is_in_release() -> bool {
-    DEPTH.get() > 0
+    DEPTH.with(Cell::get) > 0
 }
 
 #[inline(never)]
 fn release_deeper(slot: Slot) {
-    DEPTH.set(DEPTH.get() + 1);
+    DEPTH.with(|depth| depth.set(depth.get() + 1));
     slot.release();
-    DEPTH.set(DEPTH.get() - 1);
+    DEPTH.with(|depth| depth.set(depth.get() - 1));
 }

@@ -1,10 +1,10 @@
 //! Blocks that no queue holds.
 
 use super::{Block, Header, Link};
+use crate::sync::atomic::{AtomicPtr, Ordering};
 use std::cell::UnsafeCell;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Blocks, last in first out: the block that was returned last is warm in the cache.
 pub struct Stack {

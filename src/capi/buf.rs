@@ -6,11 +6,11 @@ use crate::errno::{Errno, Result};
 use crate::iovec::IoVec;
 use crate::policy::Hints;
 use crate::slot::{Owner, Slot};
+use crate::sync::atomic::{AtomicUsize, Ordering, fence};
 use crate::try_box::try_box;
 use libc::c_int;
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
 
 /// A shared buffer: one payload that many queues send. Any thread may use it, even if the queues are not
 /// thread-safe.

@@ -12,13 +12,13 @@ use crate::pool::{Limits, Pool};
 use crate::queue::{Deferred, Queue};
 use crate::release::{self, Lifetime, Shared};
 use crate::sink::socket::Promises;
+use crate::sync::RawMutex;
+use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use crate::sync::lock_api::RawMutex as _;
 use libc::c_int;
-use parking_lot::RawMutex;
-use parking_lot::lock_api::RawMutex as _;
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// The output of one connection: the queued bytes, in order.
 pub struct sendq_t {
@@ -38,7 +38,7 @@ pub struct sendq_t {
 
 /// An idle connection costs no more than 256 bytes of heap: this, eight bytes of malloc's, and 16 of the registry's
 /// table.
-#[cfg(target_pointer_width = "64")]
+#[cfg(all(target_pointer_width = "64", not(shuttle)))]
 const _: () = assert!(size_of::<sendq_t>() <= 232);
 
 /// Any thread may use it: it is locked during access.

@@ -1,7 +1,7 @@
 //! A lock that is not taken where only one thread at a time can come.
 
-use parking_lot::RawMutex;
-use parking_lot::lock_api::RawMutex as _;
+use crate::sync::RawMutex;
+use crate::sync::lock_api::RawMutex as _;
 use std::cell::UnsafeCell;
 
 /// A value, guarded by a lock if several threads share it. Otherwise one thread at a time uses it, by

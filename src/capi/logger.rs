@@ -6,6 +6,7 @@ use crate::errno::Errno;
 use crate::log::QUEUE;
 use crate::policy::Hints;
 use crate::stats::Text;
+use crate::sync::thread_local;
 use libc::{c_char, c_int};
 use log::kv::Key;
 use log::{LevelFilter, Log, Metadata, Record};
@@ -61,7 +62,7 @@ impl Log for HostLogger {
 
     fn log(&self, record: &Record) {
         let (function, arg) = *self.0.lock();
-        let Some(function) = function.filter(|_| !LOGGING.get()) else {
+        let Some(function) = function.filter(|_| !LOGGING.with(Cell::get)) else {
             return;
         };
         let queue = record.key_values().get(Key::from_str(QUEUE)).and_then(|value| value.to_u64());
@@ -70,14 +71,14 @@ impl Log for HostLogger {
         // Text takes whatever is written to it.
         let _ = text.write_fmt(*record.args());
         text.finish();
-        LOGGING.set(true);
+        LOGGING.with(|logging| logging.set(true));
         // SAFETY: the host's own function with its own argument; the message ends with a NUL; the queue is
         // kept alive while its record is logged.
         unsafe {
             let queue = queue.unwrap_or(0) as usize as *mut sendq_t;
             function(arg, record.level() as c_int, queue, room.as_ptr().cast());
         }
-        LOGGING.set(false);
+        LOGGING.with(|logging| logging.set(false));
     }
 
     fn flush(&self) {}

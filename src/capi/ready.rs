@@ -4,7 +4,7 @@ use super::registry::{Member, READY, Registry, UNLISTED, Want};
 use crate::policy::Changes;
 use crate::pool::Pool;
 use crate::queue::{Deferred, Queue};
-use std::sync::atomic::Ordering;
+use crate::sync::atomic::Ordering;
 
 /// After an access to a queue that is tracked and locked: puts it into the list where it belongs. Returns what
 /// else is `deferred`, and WAKE if the host has to be woken.

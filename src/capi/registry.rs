@@ -13,11 +13,11 @@ pub(super) use turn::{Next, READY, UNLISTED, Want};
 
 use super::lock::Guarded;
 use crate::errno::Result;
+use crate::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::cell::{Cell, UnsafeCell};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ptr::null;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use table::{Links, Table};
 use turn::Turn;
 

@@ -3,7 +3,7 @@
 use super::Member;
 use super::lists::{List, Lists};
 use super::table::Table;
-use std::sync::atomic::Ordering;
+use crate::sync::atomic::Ordering;
 
 /// In none of the lists.
 pub(in crate::capi) const UNLISTED: u8 = 0;
