@@ -7,138 +7,51 @@ bufferevent_openssl, heap bytes per connection.
 Times are medians of rounds in which the sides take turns; a ratio is that of one round's pair, with
 the least and the greatest seen, which is the noise of the machine."""
 
-import argparse
-import json
-import re
-import shutil
 import statistics
-import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "host"))
-from table import print_table  # noqa: E402
-
-SIDES = ("libevent", "sendq", "locked")
-LOCKING = ("libevent", "sendq", "libevent-locked", "locked")
-SHARING = ("libevent", "multicast", "sendq", "locked")
-QUEUES = 1000
-
-
-@dataclass(frozen=True)
-class Workload:
-    title: str
-    responses: int  # in one run of it: figures are per response
-    runs: int  # that take a fair time
-    target: str = ""  # instructions / allocations that sendq is to reach
-    locked: str = ""  # the same for a thread-safe queue
-    sides: tuple = SIDES
-    few_runs: int = 1000  # under callgrind
-
-
-WORKLOADS = {
-    "pair": Workload(
-        "append 24 + 100 B, drain", 1, 2_000_000, "200 / 0", "330 / 0, < libevent-locked", LOCKING
-    ),
-    "pair16": Workload("the same 16 deep, per response", 16, 200_000, "113 / 0"),
-    "appendv16": Workload("appendv 18 + 100 + 5 B, 16 deep, per response", 16, 200_000, "150 / 0"),
-    "kib64": Workload("append 1 KiB x 64, drain, per KiB", 64, 50_000),
-    "borrow1k": Workload("borrow 1 KiB, drain", 1, 2_000_000),
-    "borrow64k": Workload("borrow 64 KiB, drain", 1, 2_000_000, "250 / 0"),
-    "mixed": Workload("append 24 B, borrow 16 KiB, drain", 1, 1_000_000, "310 / 0"),
-    "mixed16": Workload("the same 16 deep, per response", 16, 20_000),
-    # The draining is not counted. multicast: evbuffer_add_buffer_reference, where libevent is
-    # evbuffer_add_reference with a reference count.
-    "share": Workload(
-        "one payload to 1000 queues, per queue", QUEUES, 300, "120 / 0", "", SHARING, 10
-    ),
-}
-
-# What flush.c sends: what that is, and the ratio and instructions that sendq is to reach.
-FLUSHES = {
-    "pair": ("flush 24 + 100 B to TCP", "0.96 x, 350"),
-    "pair16": ("flush 16 x (24 + 100 B) to TCP", "0.72 x"),
-    "framed": ("flush 24 B, 16 KiB borrowed, 2 B to TCP", "700"),
-}
-
-
-def run(program, *words):
-    command = [str(program), *map(str, words)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def instructions(command, few, only=None):
-    """Per run of what `command` runs as often as its last word says: what some more runs take more;
-    of the function `only`, if named. None without valgrind."""
-    if shutil.which("valgrind") is None:
-        return None
-    callgrind = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"]
-    if only:
-        callgrind.append(f"--toggle-collect={only}")
-
-    def collected(count):
-        words = [*callgrind, *map(str, command), str(count)]
-        result = subprocess.run(words, check=True, capture_output=True, text=True)
-        return int(re.search(r"Collected : (\d+)", result.stderr)[1])
-
-    return (collected(2 * few) - collected(few)) / few
-
-
-def allocations(ops_counted, side, name, few):
-    """Per run of the workload, once it is warm."""
-    once, twice = (int(run(ops_counted, side, name, n).split()[1]) for n in (few, 2 * few))
-    return (twice - once) / few
+import command_line  # noqa: E402
+import counts  # noqa: E402
+from table import print_table, write_json  # noqa: E402
+from workloads import FLUSHES, WORKLOADS, by_way, run  # noqa: E402
 
 
 def nanoseconds(ops, name, workload, rounds):
-    """Per run of the workload and side, one figure a round."""
+    """Per response, one figure a round, by side."""
     figures = {side: [] for side in workload.sides}
     for _ in range(rounds):
         for side in workload.sides:
-            figures[side].append(float(run(ops, side, name, workload.runs).split()[0]))
-    return {side: [ns / workload.runs for ns in column] for side, column in figures.items()}
+            spent = float(run(ops, side, name, workload.runs))
+            figures[side].append(spent / workload.runs / workload.responses)
+    return figures
 
 
-def by_way(output):
-    """The names of the ways, and a column of figures for each field of each way."""
-    names, *lines = output.splitlines()
-    return names.split(), list(zip(*([float(word) for word in line.split()] for line in lines)))
+def times(programs, rounds):
+    """Title, targets, and nanoseconds by side."""
+    for name, load in WORKLOADS.items():
+        targets = {"sendq": load.target, "locked": load.locked}
+        yield load.title, targets, nanoseconds(programs / "ops", name, load, rounds)
+    for name, flush in FLUSHES.items():
+        sides, columns = by_way(run(programs / "flush", name, rounds))
+        yield flush.title, flush.targets, dict(zip(sides, columns))
 
 
-def operations(programs, rounds):
-    for name, workload in WORKLOADS.items():
-        targets = {"sendq": workload.target, "locked": workload.locked}
-        times = nanoseconds(programs / "ops", name, workload, rounds)
-        for side in workload.sides:
-            only = "*_share_counted" if name == "share" else None
-            command = (programs / "ops", side, name)
-            counted = instructions(command, workload.few_runs, only)
-            allocated = allocations(programs / "ops_counted", side, name, workload.few_runs)
-            yield {
-                "operation": workload.title,
-                "side": side,
-                "ns": statistics.median(times[side]) / workload.responses,
-                "instructions": counted and counted / workload.responses,
-                "allocations": allocated / workload.responses,
-                "ratio": spread(times[side], times[workload.sides[0]]),
-                "target": targets.get(side, ""),
-            }
-
-
-def flushes(flush, rounds):
-    """The instructions are those of this side, without the kernel's."""
-    for response, (title, target) in FLUSHES.items():
-        names, columns = by_way(run(flush, response, rounds))
-        for name, column in zip(names, columns):
+def operations(tests, rounds):
+    """Time, instructions and allocations of the queue alone. The instructions are those of this side,
+    without the kernel's."""
+    counted = counts.count(tests, counts.of_queue(tests))
+    for title, targets, columns in times(tests / "bench", rounds):
+        first = next(iter(columns.values()))
+        for side, column in columns.items():
             yield {
                 "operation": title,
-                "side": name,
+                "side": side,
                 "ns": statistics.median(column),
-                "instructions": instructions((flush, response, name), 500, "counted*"),
-                "allocations": None,
-                "ratio": spread(column, columns[0]),
-                "target": target if name == "sendq" else "",
+                **{name: rows[title][side] for name, rows in counted.items()},
+                "ratio": spread(column, first),
+                "target": targets.get(side, ""),
             }
 
 
@@ -206,20 +119,11 @@ def cells(ratio):
     return f"{ratio['median']:.2f}", f"{ratio['min']:.2f}-{ratio['max']:.2f}"
 
 
-def heaps(heap):
-    by_side = {}
-    for line in run(heap).splitlines():
-        side, *words = line.split()
-        row = by_side.setdefault(side, {"side": side})
-        row |= zip(words[::2], map(int, words[1::2]))
-    yield from by_side.values()
-
-
 def print_figures(figures):
     rows, last = [], None
     for figure in figures:
-        counted = figure["instructions"]
-        allocated = figure["allocations"]
+        counted = figure.get(counts.INSTRUCTIONS)
+        allocated = figure.get(counts.ALLOCATIONS)
         rows.append(
             (
                 "" if figure["operation"] == last else figure["operation"],
@@ -286,59 +190,55 @@ def print_encryptions(figures):
                 f"{figure['records']:.2f}",
             )
         )
-    head = ("TLS to TCP, per response", "side", "CPU us", "ratio", "min-max", "ns a byte", "records")
+    head = (
+        "TLS to TCP, per response",
+        "side",
+        "CPU us",
+        "ratio",
+        "min-max",
+        "ns a byte",
+        "records",
+    )
     print_table(head, rows, left=2)
 
 
-def print_heaps(figures):
+def print_heaps(by_side):
     head = ("heap bytes per connection", "idle", "124 B waiting", "idle after 1 MiB", "references")
-    keys = ("side", "idle", "waiting", "after")
-    rows = []
-    for row in figures:
-        rows.append((*(str(row[key]) for key in keys), f"{row['references'] / 100:.2f} x"))
+    rows = [
+        (
+            side,
+            *(str(row[key]) for key in ("idle", "waiting", "after")),
+            f"{row['references'] / 100:.2f} x",
+        )
+        for side, row in by_side.items()
+    ]
     rows.append(("target for sendq", "256", "640", "", "1.5 x"))
     print_table(head, rows)
     print("references: 1 MiB waiting as references of 100 B, payload included")
-    sendq = next(row for row in figures if row["side"] == "sendq")
     kinds = ("corked", "corked-notified", "corked-borrowed", "message-borrowed")
-    blocks = ", ".join(f"{kind} {sendq[kind] / 100:.2f} x" for kind in kinds)
+    blocks = ", ".join(f"{kind} {by_side['sendq'][kind] / 100:.2f} x" for kind in kinds)
     print(f"blocks of messages of 1.5 KB, of what was copied: {blocks}; target 1.1 x")
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bin", required=True, help="the folder of the programs")
-    parser.add_argument("--json", help="write the figures to this file, too")
-    parser.add_argument("--rounds", type=int, default=9, help="default: %(default)s")
+    parser = command_line.parser(__doc__)
+    command_line.add_rounds(parser, 9)
     options = parser.parse_args()
-    programs = Path(options.bin)
-
-    figures = [*operations(programs, options.rounds)]
-    figures += flushes(programs / "flush", options.rounds)
-    print_figures(figures)
-    print()
-    sent_files = [*files(programs / "file", options.rounds)]
-    print_files(sent_files)
-    print()
-    crossing = [*crossovers(programs / "copy_below", options.rounds)]
-    print_crossovers(crossing)
-    print()
-    encrypted = [*encryptions(programs / "tls", options.rounds)]
-    print_encryptions(encrypted)
-    print()
-    memory = [*heaps(programs / "heap")]
-    print_heaps(memory)
-    if options.json:
-        results = {
-            "figures": figures,
-            "files": sent_files,
-            "copy_below": crossing,
-            "tls": encrypted,
-            "heap": memory,
-        }
-        Path(options.json).write_text(json.dumps(results, indent=2))
+    tests, rounds = Path(options.bin), options.rounds
+    programs = tests / "bench"
+    results = {}
+    for name, figures, show in (
+        ("figures", operations(tests, rounds), print_figures),
+        ("files", files(programs / "file", rounds), print_files),
+        ("copy_below", crossovers(programs / "copy_below", rounds), print_crossovers),
+        ("tls", encryptions(programs / "tls", rounds), print_encryptions),
+    ):
+        results[name] = list(figures)
+        show(results[name])
+        print()
+    results["heap"] = counts.heaps(tests)
+    print_heaps(results["heap"])
+    write_json(options.json, results)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,27 @@ static void framed_by_sendq(int fd, int count) {
     must(sendq_flush(queue, fd, 0) == 0);
 }
 
+static void frame(sendq_part_t parts[3]) {
+    parts[0] = sendq_part_copy(headers, HEADER);
+    parts[1] = sendq_part_ref(large, LARGE);
+    parts[2] = sendq_part_copy(trailer, TRAILER);
+}
+
+static void framed_by_message(int fd, int count) {
+    (void)count;
+    sendq_part_t parts[3];
+    frame(parts);
+    must(sendq_append_message(queue, parts, 3, release, NULL) >= 0);
+    must(sendq_flush(queue, fd, 0) == 0);
+}
+
+static void framed_by_send(int fd, int count) {
+    (void)count;
+    sendq_part_t parts[3];
+    frame(parts);
+    must(sendq_send(queue, fd, parts, 3, release, NULL, 0) == 0);
+}
+
 static void framed_by_libevent(int fd, int count) {
     (void)count;
     evbuffer_add(evbuffer, headers, HEADER);
@@ -107,14 +128,17 @@ typedef struct {
     void (*call)(int fd, int count);
 } way;
 
-enum { MAX_WAYS = 4 };
+enum { MAX_WAYS = 5 };
 
 static const way pair_ways[MAX_WAYS] = {{"sendmsg", pairs_by_sendmsg},
                                         {"copy+send", pairs_by_copy_and_send},
                                         {"sendq", pairs_by_sendq},
                                         {"libevent", pairs_by_libevent}};
-static const way framed_ways[MAX_WAYS] = {
-    {"sendmsg", framed_by_sendmsg}, {"sendq", framed_by_sendq}, {"libevent", framed_by_libevent}};
+static const way framed_ways[MAX_WAYS] = {{"sendmsg", framed_by_sendmsg},
+                                          {"sendq", framed_by_sendq},
+                                          {"sendq-message", framed_by_message},
+                                          {"sendq-send", framed_by_send},
+                                          {"libevent", framed_by_libevent}};
 
 typedef struct {
     const char* name;
@@ -202,7 +226,8 @@ int main(int argc, char** argv) {
     if (what == NULL || (argc == 4 && by == NULL) || n < 1) {
         fprintf(stderr,
                 "usage: flush pair|pair16|framed ROUNDS\n"
-                "       flush pair|pair16|framed sendmsg|copy+send|sendq|libevent N\n");
+                "       flush pair|pair16 sendmsg|copy+send|sendq|libevent N\n"
+                "       flush framed sendmsg|sendq|sendq-message|sendq-send|libevent N\n");
         return 2;
     }
     connect_pair(&here, &there);

@@ -1,7 +1,5 @@
-/* One workload, N times, without a socket: what bench.py counts the instructions of, and times.
- * Usage: ops SIDE WORKLOAD N. Sides and workloads are listed at the end. Prints the nanoseconds
- * and, if built with COUNT_ALLOCATIONS, the allocations of what counts in it. */
-#include <errno.h>
+/* One workload, N times, without a socket. Usage: ops SIDE WORKLOAD N. Sides and workloads are
+ * listed at the end. Prints the nanoseconds of what counts in it. */
 #include <event2/buffer.h>
 #include <event2/thread.h>
 #include <sendq/sendq.h>
@@ -19,47 +17,11 @@ static char payload[64 * 1024];
 enum { PIECES = 3, RESPONSE = 18 + 100 + 5 };
 static struct iovec pieces[PIECES] = {{payload, 18}, {payload + 18, 100}, {payload + 118, 5}};
 
-static uint64_t allocations;
 static uint64_t released;
-
-#ifdef COUNT_ALLOCATIONS
-/* In front of the C library's, so that those of libraries are counted, too. */
-void* __libc_malloc(size_t size);
-void* __libc_calloc(size_t count, size_t size);
-void* __libc_realloc(void* old, size_t size);
-void* __libc_memalign(size_t alignment, size_t size);
-
-void* malloc(size_t size) {
-    allocations++;
-    return __libc_malloc(size);
-}
-
-void* calloc(size_t number, size_t size) {
-    allocations++;
-    return __libc_calloc(number, size);
-}
-
-void* realloc(void* old, size_t size) {
-    allocations++;
-    return __libc_realloc(old, size);
-}
-
-void* aligned_alloc(size_t alignment, size_t size) {
-    allocations++;
-    return __libc_memalign(alignment, size);
-}
-
-int posix_memalign(void** out, size_t alignment, size_t size) {
-    allocations++;
-    *out = __libc_memalign(alignment, size);
-    return *out == NULL ? ENOMEM : 0;
-}
-#endif
 
 /* What counts: from one of these to the other. */
 
 static double counted_ns;
-static uint64_t counted_allocations;
 
 static double now(void) {
     struct timespec t;
@@ -68,17 +30,15 @@ static double now(void) {
 }
 
 static void count_on(void) {
-    counted_allocations -= allocations;
     counted_ns -= now();
 }
 
 static void count_off(void) {
     counted_ns += now();
-    counted_allocations += allocations;
 }
 
-/* A side is NAME_open, NAME_append, NAME_appendv, NAME_borrow, NAME_drain and NAME_close, and the
- * same for the many queues that one payload is shared by. */
+/* A side is NAME_open, NAME_append, NAME_appendv, NAME_message, NAME_borrow, NAME_drain and
+ * NAME_close, and the same for the many queues that one payload is shared by. */
 
 static sendq_pool_t* pool;
 static sendq_t* queue;
@@ -117,6 +77,12 @@ static void close_queue(void) {
     sendq_pool_free(pool);
 }
 
+static int append_message(void) {
+    sendq_part_t parts[PIECES] = {sendq_part_copy(payload, 18), sendq_part_copy(payload + 18, 100),
+                                  sendq_part_copy(payload + 118, 5)};
+    return sendq_append_message(queue, parts, PIECES, NULL, NULL);
+}
+
 static void open_queues(uint32_t flags) {
     open_queue(flags);
     if (sendq_buf_wrap(pool, payload, sizeof payload, release, NULL, &buf) != 0) {
@@ -138,6 +104,7 @@ static void close_queues(void) {
 #define confined_open() open_queue(0)
 #define confined_append(len) sendq_append(queue, payload, len)
 #define confined_appendv() sendq_appendv(queue, pieces, PIECES)
+#define confined_message() append_message()
 #define confined_borrow(len) sendq_append_ref(queue, payload, len, release, NULL)
 #define confined_drain(len) sendq_consume(queue, len)
 #define confined_close() close_queue()
@@ -149,6 +116,7 @@ static void close_queues(void) {
 #define locked_open() open_queue(SENDQ_THREADSAFE)
 #define locked_append(len) confined_append(len)
 #define locked_appendv() confined_appendv()
+#define locked_message() append_message()
 #define locked_borrow(len) confined_borrow(len)
 #define locked_drain(len) confined_drain(len)
 #define locked_close() close_queue()
@@ -212,6 +180,7 @@ static int share_hold(struct evbuffer* to) {
 #define libevent_open() evbuffer = evbuffer_new()
 #define libevent_append(len) evbuffer_add(evbuffer, payload, len)
 #define libevent_appendv() appendv(evbuffer)
+#define libevent_message() libevent_appendv()
 #define libevent_borrow(len) evbuffer_add_reference(evbuffer, payload, len, cleanup, NULL)
 #define libevent_drain(len) evbuffer_drain(evbuffer, len)
 #define libevent_close() evbuffer_free(evbuffer)
@@ -224,6 +193,7 @@ static int share_hold(struct evbuffer* to) {
 #define multicast_open() libevent_open()
 #define multicast_append(len) libevent_append(len)
 #define multicast_appendv() libevent_appendv()
+#define multicast_message() libevent_appendv()
 #define multicast_borrow(len) libevent_borrow(len)
 #define multicast_drain(len) libevent_drain(len)
 #define multicast_close() libevent_close()
@@ -236,6 +206,7 @@ static int share_hold(struct evbuffer* to) {
 #define guarded_open() open_guarded()
 #define guarded_append(len) libevent_append(len)
 #define guarded_appendv() libevent_appendv()
+#define guarded_message() libevent_appendv()
 #define guarded_borrow(len) libevent_borrow(len)
 #define guarded_drain(len) libevent_drain(len)
 #define guarded_close() libevent_close()
@@ -251,100 +222,106 @@ static int share_hold(struct evbuffer* to) {
         }                 \
     } while (0)
 
-#define WORKLOADS(side)                                                           \
-    static void side##_pair(void) {                                               \
-        MUST(side##_append(24));                                                  \
-        MUST(side##_append(100));                                                 \
-        MUST(side##_drain(124));                                                  \
-    }                                                                             \
-    static void side##_pair16(void) {                                             \
-        for (int i = 0; i < 16; i++) {                                            \
-            MUST(side##_append(24));                                              \
-            MUST(side##_append(100));                                             \
-        }                                                                         \
-        MUST(side##_drain(16 * 124));                                             \
-    }                                                                             \
-    static void side##_appendv16(void) {                                          \
-        for (int i = 0; i < 16; i++) {                                            \
-            MUST(side##_appendv());                                               \
-        }                                                                         \
-        MUST(side##_drain(16 * RESPONSE));                                        \
-    }                                                                             \
-    static void side##_kib64(void) {                                              \
-        for (int i = 0; i < 64; i++) {                                            \
-            MUST(side##_append(1024));                                            \
-        }                                                                         \
-        MUST(side##_drain(64 * 1024));                                            \
-    }                                                                             \
-    static void side##_borrow1k(void) {                                           \
-        MUST(side##_borrow(1024));                                                \
-        MUST(side##_drain(1024));                                                 \
-    }                                                                             \
-    static void side##_borrow64k(void) {                                          \
-        MUST(side##_borrow(64 * 1024));                                           \
-        MUST(side##_drain(64 * 1024));                                            \
-    }                                                                             \
-    static void side##_mixed(void) {                                              \
-        MUST(side##_append(24));                                                  \
-        MUST(side##_borrow(16 * 1024));                                           \
-        MUST(side##_drain(24 + 16 * 1024));                                       \
-    }                                                                             \
-    static void side##_mixed16(void) {                                            \
-        for (int i = 0; i < 16; i++) {                                            \
-            MUST(side##_append(24));                                              \
-            MUST(side##_borrow(16 * 1024));                                       \
-        }                                                                         \
-        MUST(side##_drain(16 * (24 + 16 * 1024)));                                \
-    }                                                                             \
-    /* Apart and under this name, so that callgrind can count it alone. */        \
-    __attribute__((noinline)) static void side##_share_counted(void) {            \
-        for (int i = 0; i < QUEUES; i++) {                                        \
-            MUST(side##_share(i));                                                \
-        }                                                                         \
-    }                                                                             \
-    static void side##_run_share(long n) {                                        \
-        side##_open_many();                                                       \
-        for (long run = 0; run < n; run++) {                                      \
-            count_on();                                                           \
-            side##_share_counted();                                               \
-            count_off();                                                          \
-            for (int i = 0; i < QUEUES; i++) {                                    \
-                MUST(side##_drain_one(i));                                        \
-            }                                                                     \
-        }                                                                         \
-        side##_close_many();                                                      \
-    }                                                                             \
-    static void side##_run(const char* workload, long n) {                        \
-        static const struct {                                                     \
-            const char* name;                                                     \
-            void (*once)(void);                                                   \
-        } workloads[] =                                                           \
-            {                                                                     \
-                {"pair", side##_pair},           {"pair16", side##_pair16},       \
-                {"appendv16", side##_appendv16}, {"kib64", side##_kib64},         \
-                {"borrow1k", side##_borrow1k},   {"borrow64k", side##_borrow64k}, \
-                {"mixed", side##_mixed},         {"mixed16", side##_mixed16},     \
-            };                                                                    \
-        if (strcmp(workload, "share") == 0) {                                     \
-            side##_run_share(n);                                                  \
-            return;                                                               \
-        }                                                                         \
-        void (*once)(void) = NULL;                                                \
-        for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++) {       \
-            if (strcmp(workload, workloads[i].name) == 0) {                       \
-                once = workloads[i].once;                                         \
-            }                                                                     \
-        }                                                                         \
-        if (once == NULL) {                                                       \
-            exit(2);                                                              \
-        }                                                                         \
-        side##_open();                                                            \
-        count_on();                                                               \
-        for (long i = 0; i < n; i++) {                                            \
-            once();                                                               \
-        }                                                                         \
-        count_off();                                                              \
-        side##_close();                                                           \
+#define WORKLOADS(side)                                                       \
+    static void side##_pair(void) {                                           \
+        MUST(side##_append(24));                                              \
+        MUST(side##_append(100));                                             \
+        MUST(side##_drain(124));                                              \
+    }                                                                         \
+    static void side##_pair16(void) {                                         \
+        for (int i = 0; i < 16; i++) {                                        \
+            MUST(side##_append(24));                                          \
+            MUST(side##_append(100));                                         \
+        }                                                                     \
+        MUST(side##_drain(16 * 124));                                         \
+    }                                                                         \
+    static void side##_appendv16(void) {                                      \
+        for (int i = 0; i < 16; i++) {                                        \
+            MUST(side##_appendv());                                           \
+        }                                                                     \
+        MUST(side##_drain(16 * RESPONSE));                                    \
+    }                                                                         \
+    static void side##_message16(void) {                                      \
+        for (int i = 0; i < 16; i++) {                                        \
+            MUST(side##_message());                                           \
+        }                                                                     \
+        MUST(side##_drain(16 * RESPONSE));                                    \
+    }                                                                         \
+    static void side##_kib64(void) {                                          \
+        for (int i = 0; i < 64; i++) {                                        \
+            MUST(side##_append(1024));                                        \
+        }                                                                     \
+        MUST(side##_drain(64 * 1024));                                        \
+    }                                                                         \
+    static void side##_borrow1k(void) {                                       \
+        MUST(side##_borrow(1024));                                            \
+        MUST(side##_drain(1024));                                             \
+    }                                                                         \
+    static void side##_borrow64k(void) {                                      \
+        MUST(side##_borrow(64 * 1024));                                       \
+        MUST(side##_drain(64 * 1024));                                        \
+    }                                                                         \
+    static void side##_mixed(void) {                                          \
+        MUST(side##_append(24));                                              \
+        MUST(side##_borrow(16 * 1024));                                       \
+        MUST(side##_drain(24 + 16 * 1024));                                   \
+    }                                                                         \
+    static void side##_mixed16(void) {                                        \
+        for (int i = 0; i < 16; i++) {                                        \
+            MUST(side##_append(24));                                          \
+            MUST(side##_borrow(16 * 1024));                                   \
+        }                                                                     \
+        MUST(side##_drain(16 * (24 + 16 * 1024)));                            \
+    }                                                                         \
+    /* Apart and under this name, so that callgrind can count it alone. */    \
+    __attribute__((noinline)) static void side##_share_counted(void) {        \
+        for (int i = 0; i < QUEUES; i++) {                                    \
+            MUST(side##_share(i));                                            \
+        }                                                                     \
+    }                                                                         \
+    static void side##_run_share(long n) {                                    \
+        side##_open_many();                                                   \
+        for (long run = 0; run < n; run++) {                                  \
+            count_on();                                                       \
+            side##_share_counted();                                           \
+            count_off();                                                      \
+            for (int i = 0; i < QUEUES; i++) {                                \
+                MUST(side##_drain_one(i));                                    \
+            }                                                                 \
+        }                                                                     \
+        side##_close_many();                                                  \
+    }                                                                         \
+    static void side##_run(const char* workload, long n) {                    \
+        static const struct {                                                 \
+            const char* name;                                                 \
+            void (*once)(void);                                               \
+        } workloads[] = {                                                     \
+            {"pair", side##_pair},           {"pair16", side##_pair16},       \
+            {"appendv16", side##_appendv16}, {"message16", side##_message16}, \
+            {"kib64", side##_kib64},         {"borrow1k", side##_borrow1k},   \
+            {"borrow64k", side##_borrow64k}, {"mixed", side##_mixed},         \
+            {"mixed16", side##_mixed16},                                      \
+        };                                                                    \
+        if (strcmp(workload, "share") == 0) {                                 \
+            side##_run_share(n);                                              \
+            return;                                                           \
+        }                                                                     \
+        void (*once)(void) = NULL;                                            \
+        for (size_t i = 0; i < sizeof workloads / sizeof *workloads; i++) {   \
+            if (strcmp(workload, workloads[i].name) == 0) {                   \
+                once = workloads[i].once;                                     \
+            }                                                                 \
+        }                                                                     \
+        if (once == NULL) {                                                   \
+            exit(2);                                                          \
+        }                                                                     \
+        side##_open();                                                        \
+        count_on();                                                           \
+        for (long i = 0; i < n; i++) {                                        \
+            once();                                                           \
+        }                                                                     \
+        count_off();                                                          \
+        side##_close();                                                       \
     }
 
 WORKLOADS(confined)
@@ -366,12 +343,12 @@ int main(int argc, char** argv) {
     for (size_t i = 0; argc == 4 && i < sizeof sides / sizeof *sides; i++) {
         if (strcmp(sides[i].name, argv[1]) == 0) {
             sides[i].run(argv[2], atol(argv[3]));
-            printf("%.0f %llu\n", counted_ns, (unsigned long long)counted_allocations);
+            printf("%.0f\n", counted_ns);
             return 0;
         }
     }
     fprintf(stderr,
             "usage: ops sendq|locked|libevent|libevent-locked|multicast "
-            "pair|pair16|appendv16|kib64|borrow1k|borrow64k|mixed|mixed16|share N\n");
+            "pair|pair16|appendv16|message16|kib64|borrow1k|borrow64k|mixed|mixed16|share N\n");
     return 2;
 }

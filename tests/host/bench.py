@@ -4,14 +4,15 @@
 In each round every path serves the same load, one right after the other, and is compared with the
 first path in that round. "noise" is that first path against itself, one round later."""
 
-import argparse
 import re
 import statistics
 import sys
 
+import command_line
 from daemon import PLAIN_OUTPUTS
 from measure import Bench, Load, UnhappyClient
 from table import print_table, write_json
+from toolchain import commit
 
 KIB, MIB = 1 << 10, 1 << 20
 REQUESTS = {
@@ -109,17 +110,11 @@ def summary(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bin", required=True, help="the folder of mcbpd and mcload")
-    parser.add_argument("--json", help="write the figures to this file, too")
+    parser = command_line.parser(__doc__)
+    command_line.add_rounds(parser, 5)
     parser.add_argument("--tls", action="store_true", help="only what is measured over TLS")
     parser.add_argument("--quick", action="store_true", help="fewer loads, and shorter")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     options = parser.parse_args()
-    if options.rounds < 2:
-        parser.error("the noise takes two rounds to show")
     bench = Bench(options.bin)
     results = {}
     for load in loads(options.quick):
@@ -135,7 +130,8 @@ def main():
     print_table(head, list(rows(results)), left=2)
     print()
     print_table(("CPU/response", *PLAIN_OUTPUTS), list(summary(results)))
-    write_json(options.json, results)
+    measured = {"commit": commit(), "rounds": options.rounds, "loads": results}
+    write_json(options.json, measured)
     return 0
 
 

@@ -4,25 +4,20 @@
 In each round both serve the same load, one right after the other. "noise" is the first against itself,
 one round later. At last, 5000 clients whose sockets are full have some 100 bytes waiting each."""
 
-import argparse
-import json
-import re
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
+import command_line
 from bench import ratios, spread
 from broker import OUTPUTS, Broker
-from measure import cpus, pinned, size_text
+from counters import SYSTEM_CALLS
+from measure import Programs, size_text
 from table import print_table, write_json
+from toolchain import commit
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
-TIMEOUT = 300
 SNDBUF = "--sndbuf=65536"
 # Nobody is dropped, whatever waits for those that read nothing.
 OPTIONS = (SNDBUF, f"--max={8 * GIB}", "--stall=3600")
@@ -37,7 +32,7 @@ DELIVERIES = {
 # What waits for those that read nothing grows with the messages, so these are equally many.
 SILENT = 50
 MESSAGES_WITH_SILENT = {(100, 16): 5000, (10 * KIB, 1): 500}
-TRACED_MESSAGES = 32, 96  # what connecting takes is in both
+COUNTED_MESSAGES = 64
 QUICK_PART = 2
 
 
@@ -76,82 +71,40 @@ def loads(quick):
 
 
 class Bench:
+    """The broker under a load."""
+
     def __init__(self, directory):
-        self._directory = Path(directory)
-        self._server_cpu, self._client_cpu = cpus()
+        self._programs = Programs(directory)
 
-    def _program(self, name):
-        program = self._directory / name
-        if not program.is_file():
-            raise SystemExit(f"{program} is not built")
-        return program
-
-    def broker(self, output, options, tracer=()):
-        program = self._program(f"fanout_{output}")
-        return Broker(
-            output, *options, program=program, prefix=[*pinned(self._server_cpu), *tracer]
-        )
-
-    def load(self, broker, options):
-        command = [
-            *pinned(self._client_cpu),
-            self._program("fanload"),
-            f"--port={broker.port}",
-            f"--pid={broker.pid}",
-            *options,
-        ]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
-        if result.returncode != 0:
-            raise RuntimeError(f"{broker.output}: {result.stderr.strip()}")
-        return json.loads(result.stdout)
+    def _load(self, output, options, server_options, tracer=()):
+        """What fanload reports of a fresh broker."""
+        server = self._programs.server(f"fanout_{output}", tracer)
+        broker = Broker(output, *server_options, **server)
+        try:
+            return self._programs.ask(
+                "fanload", f"--port={broker.port}", f"--pid={broker.pid}", *options
+            )
+        finally:
+            broker.stop()
 
     def run(self, output, load):
-        """What fanload reports of a fresh broker."""
-        broker = self.broker(output, OPTIONS)
-        try:
-            warmup = 0 if load.silent else load.messages // 10
-            return self.load(broker, load.options(warmup))
-        finally:
-            broker.stop()
+        warmup = 0 if load.silent else load.messages // 10
+        return self._load(output, load.options(warmup), OPTIONS)
 
     def fill(self, output):
-        broker = self.broker(output, FULL_OPTIONS)
-        try:
-            return self.load(broker, ("--fill", f"--silent={FULL_CLIENTS}", "--payload=100"))
-        finally:
-            broker.stop()
+        options = ("--fill", f"--silent={FULL_CLIENTS}", "--payload=100")
+        return self._load(output, options, FULL_OPTIONS)
+
+    def deliver(self, output, load, tracer, messages):
+        """What is counted, with so many messages."""
+        self._load(output, replace(load, messages=messages).options(), OPTIONS, tracer)
 
     def system_calls(self, output, load):
         """Per delivery to a subscriber that reads; None where they cannot be counted."""
-        if shutil.which("strace") is None:
+        if not SYSTEM_CALLS.works():
             return None
-        few, many = (
-            self._traced_calls(output, replace(load, messages=messages))
-            for messages in TRACED_MESSAGES
-        )
-        return (many - few) / ((TRACED_MESSAGES[1] - TRACED_MESSAGES[0]) * load.subscribers)
-
-    def _traced_calls(self, output, load):
-        with tempfile.NamedTemporaryFile("r") as summary:
-            tracer = ["strace", "--daemonize", "--summary-only", f"--output={summary.name}"]
-            broker = self.broker(output, OPTIONS, tracer)
-            try:
-                self.load(broker, load.options())
-            finally:
-                broker.stop()
-            return read_total(summary)
-
-
-def read_total(summary):
-    """The tracer may write it some time after the broker has ended."""
-    deadline = time.monotonic() + TIMEOUT
-    while time.monotonic() < deadline:
-        summary.seek(0)
-        total = re.search(r"^100\.00\s+\S+\s+\S+\s+(\d+).*total$", summary.read(), re.M)
-        if total:
-            return int(total[1])
-        time.sleep(0.05)
-    raise TimeoutError("strace writes no summary")
+        deliver = partial(self.deliver, output, load)
+        return SYSTEM_CALLS.each(deliver, COUNTED_MESSAGES) / load.subscribers
 
 
 def measure(bench, load, rounds):
@@ -169,7 +122,7 @@ def measure(bench, load, rounds):
         "resident": {o: statistics.median(values("resident", o)) for o in OUTPUTS},
         "queued": {o: statistics.median(values("queued", o)) for o in OUTPUTS},
         "noise": spread(ratios(base[1:], base)),
-        "ratio": spread(ratios(other, base)),
+        "ratio": {OUTPUTS[1]: spread(ratios(other, base))},
         "system_calls": {o: bench.system_calls(o, load) for o in OUTPUTS},
     }
 
@@ -182,7 +135,7 @@ def rows(results):
     for load, figures in results.items():
         for output in OUTPUTS:
             first = output == OUTPUTS[0]
-            ratio = figures["noise" if first else "ratio"]
+            ratio = figures["noise"] if first else figures["ratio"][output]
             calls = figures["system_calls"][output]
             yield (
                 load if first else "",
@@ -209,16 +162,10 @@ def full_rows(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bin", required=True, help="the folder of the broker and fanload")
-    parser.add_argument("--json", help="write the figures to this file, too")
+    parser = command_line.parser(__doc__)
+    command_line.add_rounds(parser, 5)
     parser.add_argument("--quick", action="store_true", help="shorter loads")
-    parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     options = parser.parse_args()
-    if options.rounds < 2:
-        parser.error("the noise takes two rounds to show")
     bench = Bench(options.bin)
     results = {}
     for load in loads(options.quick):
@@ -245,7 +192,8 @@ def main():
         "queued bytes per client",
     )
     print_table(head, list(full_rows(full)))
-    write_json(options.json, {"loads": results, "full": full})
+    measured = {"commit": commit(), "rounds": options.rounds, "loads": results, "full": full}
+    write_json(options.json, measured)
     return 0
 
 

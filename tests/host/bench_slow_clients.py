@@ -4,10 +4,10 @@
 50 clients ask for 20 MiB each and never read, 20 read a byte a second, 20 reset at random, and 200
 behave."""
 
-import argparse
 import sys
 from pathlib import Path
 
+import command_line
 from daemon import OUTPUTS, Daemon
 from slow_clients import MIB, Scale, play
 from table import print_table, write_json
@@ -47,11 +47,7 @@ def row(output, scale, result):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bin", required=True, help="the folder of mcbpd and mcload")
-    parser.add_argument("--json", help="write the figures to this file, too")
+    parser = command_line.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=30, help="default: %(default)s")
     parser.add_argument(
         "--stall", type=float, default=10, help="the server's limit in seconds; default: %(default)s"

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """A real server with each of its output paths: does it speak the protocol, and what does it cost?"""
 
-import argparse
 import statistics
 import sys
 
+import command_line
 import memcapable
 from daemon import OUTPUTS
 from measure import Bench, Load, UnhappyClient
@@ -89,10 +89,7 @@ def is_conforming(result):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--bin", required=True, help="the folder of mcbpd and mcload")
-    parser.add_argument("--json", help="write the figures to this file, too")
-    options = parser.parse_args()
+    options = command_line.parser(__doc__).parse_args()
     try:
         results = run(Bench(options.bin))
     except UnhappyClient as error:

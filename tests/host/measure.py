@@ -2,16 +2,14 @@
 
 import json
 import os
-import re
-import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from counters import SYSTEM_CALLS
 from daemon import Daemon
 
-TIMEOUT = 120
+TIMEOUT = 300
 # Enough for what connecting takes not to show in a figure per response.
 TRACED_RESPONSES = 20_000
 TRACED_BATCHES = 60  # of each connection
@@ -57,20 +55,40 @@ def pinned(cpu):
     return [] if cpu is None else ["taskset", "--cpu-list", str(cpu)]
 
 
-class Bench:
-    """The programs of one build, the server on a CPU of its own where there are two."""
+class Programs:
+    """Those of one build. A server has a CPU of its own where there are two."""
 
     def __init__(self, directory):
-        self._mcbpd = Path(directory) / "mcbpd"
-        self._mcload = Path(directory) / "mcload"
-        for program in (self._mcbpd, self._mcload):
-            if not program.is_file():
-                raise SystemExit(f"{program} is not built")
+        self._directory = Path(directory)
         self._server_cpu, self._client_cpu = cpus()
 
+    def _find(self, name):
+        program = self._directory / name
+        if not program.is_file():
+            raise SystemExit(f"{program} is not built")
+        return program
+
+    def server(self, name, tracer=()):
+        """How to start it."""
+        return {"program": self._find(name), "prefix": [*pinned(self._server_cpu), *tracer]}
+
+    def ask(self, name, *options):
+        """Returns what the client reports."""
+        command = [*pinned(self._client_cpu), self._find(name), *options]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
+        if result.returncode != 0:
+            raise UnhappyClient(result.stderr.strip())
+        return json.loads(result.stdout)
+
+
+class Bench:
+    """mcbpd under a load."""
+
+    def __init__(self, directory):
+        self._programs = Programs(directory)
+
     def daemon(self, output, tracer=(), over_tls=False):
-        prefix = [*pinned(self._server_cpu), *tracer]
-        return Daemon(output, program=self._mcbpd, prefix=prefix, over_tls=over_tls)
+        return Daemon(output, **self._programs.server("mcbpd", tracer), over_tls=over_tls)
 
     def run(self, output, load):
         """What mcload reports of a fresh daemon, which has served a part of the load before."""
@@ -78,37 +96,33 @@ class Bench:
             report = self._load(daemon, load, load.requests, warmup=load.requests // 4)
             return report | {"peak_memory": daemon.peak_memory()}
 
+    def serve(self, output, load, requests, tracer=()):
+        with self.daemon(output, tracer, load.over_tls) as daemon:
+            return self._load(daemon, load, requests)
+
     def system_calls(self, output, load):
         """Per response; None where they cannot be counted."""
-        strace = shutil.which("strace")
-        if strace is None or load.traced_requests is None:
+        requests = load.traced_requests
+        if requests is None or not SYSTEM_CALLS.works():
             return None
-        with tempfile.NamedTemporaryFile("r") as summary:
-            tracer = [strace, "--follow-forks", "--summary-only", f"--output={summary.name}"]
-            try:
-                with self.daemon(output, tracer, load.over_tls) as daemon:
-                    report = self._load(daemon, load, load.traced_requests)
-            except RuntimeError:
-                return None  # it may not trace here
-            total = re.search(r"^100\.00\s+\S+\s+\S+\s+(\d+).*total$", summary.read(), re.M)
-        return int(total[1]) / report["responses"] if total else None
+        return (
+            SYSTEM_CALLS.count(lambda tracer: self.serve(output, load, requests, tracer)) / requests
+        )
 
     def _load(self, daemon, load, requests, warmup=0):
-        command = [
-            *pinned(self._client_cpu),
-            self._mcload,
-            f"--port={daemon.port}",
-            f"--value={load.value}",
-            f"--connections={load.connections}",
-            f"--depth={load.depth}",
-            f"--requests={requests}",
-            f"--warmup={warmup}",
-            *(["--tls"] if load.over_tls else []),
-        ]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
-        if result.returncode != 0:
-            raise UnhappyClient(f"{daemon.output}, {load}: {result.stderr.strip()}")
-        return json.loads(result.stdout)
+        try:
+            return self._programs.ask(
+                "mcload",
+                f"--port={daemon.port}",
+                f"--value={load.value}",
+                f"--connections={load.connections}",
+                f"--depth={load.depth}",
+                f"--requests={requests}",
+                f"--warmup={warmup}",
+                *(["--tls"] if load.over_tls else []),
+            )
+        except UnhappyClient as error:
+            raise UnhappyClient(f"{daemon.output}, {load}: {error}") from error
 
 
 class UnhappyClient(Exception):
