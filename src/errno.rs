@@ -58,7 +58,11 @@ impl Errno {
     /// A callback of the host returned something invalid.
     pub const IO: Errno = Errno::known(libc::EIO);
     /// A file is shorter than promised.
+    #[cfg(not(target_os = "freebsd"))]
     pub const NO_DATA: Errno = Errno::known(libc::ENODATA);
+    /// A file is shorter than promised. FreeBSD has no ENODATA; this is what Linux calls ENODATA for attributes.
+    #[cfg(target_os = "freebsd")]
+    pub const NO_DATA: Errno = Errno::known(libc::ENOATTR);
     /// A number is too large for what it counts.
     pub const OVERFLOW: Errno = Errno::known(libc::EOVERFLOW);
     /// A configuration uses what this version does not know.

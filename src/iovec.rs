@@ -58,6 +58,18 @@ impl IoVec {
     }
 }
 
+/// The first of `iovecs` that have at most `most` bytes together, but at least one.
+pub fn up_to(iovecs: &[IoVec], most: usize) -> &[IoVec] {
+    let mut left = most;
+    let fits = |iovec: &&IoVec| {
+        let rest = left.checked_sub(iovec.len);
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    let count = iovecs.iter().take_while(fits).count();
+    &iovecs[..count.max(1).min(iovecs.len())]
+}
+
 /// A range of queued bytes, as a flush sees it.
 #[derive(Clone, Copy, Debug)]
 pub enum Extent {

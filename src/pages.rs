@@ -436,8 +436,10 @@ unsafe fn unmap(at: NonNull<u8>, bytes: usize) {
 /// As for [`unmap`].
 #[cfg(unix)]
 unsafe fn discard(at: NonNull<u8>, bytes: usize) {
+    // On the BSDs and macOS, MADV_DONTNEED is a hint that keeps the contents, and with them the memory.
+    let advice = if cfg!(target_os = "linux") { libc::MADV_DONTNEED } else { libc::MADV_FREE };
     // SAFETY: as the caller says.
-    unsafe { libc::madvise(at.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+    unsafe { libc::madvise(at.as_ptr().cast(), bytes, advice) };
 }
 
 #[cfg(not(unix))]

@@ -7,13 +7,13 @@ use crate::flush::send;
 use crate::iovec::{IoVec, IoVecs};
 use crate::policy::Hints;
 use crate::release::Shared;
-use crate::sink::socket::Socket;
+use crate::sink::socket::{MORE, Socket};
 use crate::verify::{Verdict, verify};
 use libc::{c_int, msghdr, ssize_t};
 
 /// Flags of sendmsg(2) that change nothing here: sendq never waits and never raises SIGPIPE, and what
 /// is to be sent together is appended together.
-const HARMLESS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
+const HARMLESS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | MORE;
 
 /// Replaces sendmsg(2): the same arguments and the same result, -1 with errno on failure. It first flushes
 /// what is queued. If nothing is queued then, it sends directly from the caller's memory. Of what the socket

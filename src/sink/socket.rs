@@ -30,9 +30,14 @@ const FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// With it the kernel delays a segment that is not full (send(2)).
 #[cfg(target_os = "linux")]
-const MORE: c_int = libc::MSG_MORE;
+pub const MORE: c_int = libc::MSG_MORE;
+/// No other kernel has such a flag.
 #[cfg(not(target_os = "linux"))]
-const MORE: c_int = 0;
+pub const MORE: c_int = 0;
+
+/// The most bytes of one call. Linux takes no more than about so many, and XNU refuses more (EINVAL). No socket
+/// has room for them.
+const MOST: usize = c_int::MAX as usize;
 
 fn flags(more: bool) -> c_int {
     if more { FLAGS | MORE } else { FLAGS }
@@ -48,11 +53,13 @@ impl Socket {
 impl Sink for Socket {
     #[inline(always)]
     fn write(&mut self, iovecs: &[IoVec], more: bool) -> Result<usize> {
+        #[cfg(target_vendor = "apple")]
+        let iovecs = self.prepare(iovecs)?;
         self.calls += 1;
         // send(2) for a single iovec: the kernel does not have to copy an iovec array (2-4 % of the call).
         let taken: ssize_t = if let [iovec] = iovecs {
             // SAFETY: what is offered is readable memory of that length.
-            unsafe { libc::send(self.fd, iovec.base().cast(), iovec.len(), flags(more)) }
+            unsafe { libc::send(self.fd, iovec.base().cast(), iovec.len().min(MOST), flags(more)) }
         } else {
             // SAFETY: msghdr is plain data for which all zeroes mean "none".
             let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -126,22 +133,59 @@ impl Socket {
         Ok(taken)
     }
 
+    /// INVALID: the socket is blocking.
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    fn check_nonblocking(&mut self) -> Result<()> {
+        if self.promises.nonblocking {
+            return Ok(());
+        }
+        self.calls += 1;
+        // SAFETY: fcntl checks the descriptor.
+        match unsafe { libc::fcntl(self.fd, libc::F_GETFL) } {
+            mode if mode < 0 => Err(Errno::last()),
+            mode if mode & libc::O_NONBLOCK == 0 => Err(Errno::INVALID),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does before send(2) what its flags do elsewhere. XNU heeds only the socket's own mode, not MSG_DONTWAIT
+    /// (sosendcheck), and older versions do not know MSG_NOSIGNAL. Returns how much of `iovecs` one call takes.
+    ///
+    /// INVALID: the socket is blocking.
+    #[cfg(target_vendor = "apple")]
+    fn prepare<'a>(&mut self, iovecs: &'a [IoVec]) -> Result<&'a [IoVec]> {
+        self.check_nonblocking()?;
+        if !self.promises.sigpipe_ignored {
+            self.set_nosigpipe()?;
+        }
+        Ok(crate::iovec::up_to(iovecs, MOST))
+    }
+
+    /// PIPE: the socket can send no more.
+    #[cfg(target_vendor = "apple")]
+    fn set_nosigpipe(&mut self) -> Result<()> {
+        let on: c_int = 1;
+        let len = size_of::<c_int>() as libc::socklen_t;
+        self.calls += 1;
+        // SAFETY: setsockopt checks the descriptor, and reads an int.
+        let result = unsafe {
+            let on = (&raw const on).cast();
+            libc::setsockopt(self.fd, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, on, len)
+        };
+        match result {
+            0 => Ok(()),
+            // A socket that is shut down in both directions takes no options. A send(2) would raise the signal.
+            _ if Errno::last() == Errno::INVALID => Err(Errno::PIPE),
+            _ => Err(Errno::last()),
+        }
+    }
+
     /// sendfile(2). It has no MSG_DONTWAIT, MSG_NOSIGNAL or MSG_MORE. So, unless the host has made its
     /// promises, it is called only on a non-blocking socket (else INVALID), and with SIGPIPE blocked during
     /// the call.
     #[cfg(target_os = "linux")]
     fn sendfile(&mut self, fd: c_int, offset: u64, len: usize) -> Result<usize> {
-        if !self.promises.nonblocking {
-            self.calls += 1;
-            // SAFETY: fcntl checks the descriptor.
-            let mode = unsafe { libc::fcntl(self.fd, libc::F_GETFL) };
-            if mode < 0 {
-                return Err(Errno::last());
-            }
-            if mode & libc::O_NONBLOCK == 0 {
-                return Err(Errno::INVALID);
-            }
-        }
+        self.check_nonblocking()?;
         self.calls += 1;
         let socket = self.fd;
         let send = || {
