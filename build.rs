@@ -28,6 +28,7 @@ fn main() {
         "capi/flush",
         "capi/state",
         "capi/sendmsg",
+        "capi/verify",
         "stats",
         "capi/stats",
         "capi/logger",

@@ -85,11 +85,6 @@ impl Errno {
         }
     }
 
-    /// The error of the system call that has just failed on this thread.
-    pub fn last() -> Errno {
-        Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
-    }
-
     /// The number in 16 bits. No platform has larger ones.
     pub fn number(self) -> i16 {
         i16::try_from(self.0.get()).unwrap_or(Errno::NOT_RECOVERABLE.0.get() as i16)

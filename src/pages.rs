@@ -15,7 +15,7 @@
 
 use parking_lot::Mutex;
 use std::alloc::{Layout, alloc, dealloc};
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Once;
 
 /// The page size that slabs use. Where the kernel's pages are larger, only whole slabs return to the system:
@@ -405,7 +405,7 @@ fn map(bytes: usize) -> Option<NonNull<u8>> {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANON;
     // SAFETY: a new mapping; no memory of anybody's is touched.
-    let at = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, -1, 0) };
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
     if at == libc::MAP_FAILED {
         return None;
     }

@@ -119,6 +119,19 @@
  *
  * The host's clock, logger and release callbacks may make others.
  *
+ * Windows. What differs there:
+ *
+ *   - A sendq_fd_t is a SOCKET. It has to be non-blocking (ioctlsocket, FIONBIO), because WSASend cannot be
+ *     told not to wait. The host has called WSAStartup.
+ *   - The sendq_fd_t of a file is a HANDLE that was opened for reading, without FILE_FLAG_OVERLAPPED; that of
+ *     a descriptor is _get_osfhandle(fd). Files are read and sent, in steps of 16 KiB, and reading moves the
+ *     file's position.
+ *   - Errors are the numbers of <errno.h> there, such as -ECONNRESET for WSAECONNRESET. A closed socket gives
+ *     -ENOTSOCK, and a connection that this side has lost -ECONNABORTED.
+ *   - There is no sendq_sendmsg. SENDQ_SOCKETS_NONBLOCKING and SENDQ_SIGPIPE_IGNORED change nothing, there is
+ *     no MSG_MORE, and sendq_stats_json reports nothing of the kernel.
+ *   - Blocks come from the process heap, not from mappings.
+ *
  * This file is generated (build.rs); edit src/capi instead. */
 
 
@@ -134,19 +147,24 @@
 #define SENDQ_VERSION \
     (SENDQ_VERSION_MAJOR << 16 | SENDQ_VERSION_MINOR << 8 | SENDQ_VERSION_PATCH)
 
-/* A socket. */
+/* A socket or a file: on Windows a SOCKET or a HANDLE, elsewhere a descriptor. SENDQ_NO_FD is none. */
 #if defined(_WIN32)
 typedef uintptr_t sendq_fd_t;
+#define SENDQ_NO_FD UINTPTR_MAX
+/* Define SENDQ_HAVE_IOVEC before this header if another one has a struct iovec of these two members. */
+#if !defined(SENDQ_HAVE_IOVEC)
 struct iovec {
     void *iov_base;
     size_t iov_len;
 };
+#endif
 #else
 #include <sys/types.h>
 #include <sys/uio.h>
 typedef int sendq_fd_t;
-#endif
+#define SENDQ_NO_FD (-1)
 struct msghdr;
+#endif
 
 /* True if a call that returns int or ssize_t has failed. Do not test if (r): hints are positive. */
 #define SENDQ_FAILED(r) ((r) < 0)
@@ -538,9 +556,9 @@ typedef struct {
      */
     uint32_t kind;
     /**
-     * The descriptor of a file.
+     * The file.
      */
-    int fd;
+    sendq_fd_t fd;
     /**
      * The memory, or the sendq_buf_t.
      */
@@ -965,7 +983,7 @@ int sendq_append_buf(sendq_t *q,
  * connection fails with -ENODATA. If reading the file fails, the connection fails with the error of read(2).
  */
 int sendq_append_file(sendq_t *q,
-                      int fd,
+                      sendq_fd_t fd,
                       uint64_t offset,
                       uint64_t len,
                       sendq_release_fn release,
@@ -1423,6 +1441,7 @@ int sendq_set_min_rate(sendq_t *q,
  */
 uint64_t sendq_retry_after_ns(const sendq_t *q);
 
+#if !defined(_WIN32)
 /**
  * Replaces sendmsg(2): the same arguments and the same result, -1 with errno on failure. It first flushes
  * what is queued. If nothing is queued then, it sends directly from the caller's memory. Of what the socket
@@ -1443,11 +1462,14 @@ uint64_t sendq_retry_after_ns(const sendq_t *q);
  * accepted, and ignored. EINVAL: q or msg is NULL, or as for sendq_appendv. (sendmsg(2) has EFAULT for some
  * of these, and EMSGSIZE above IOV_MAX pieces; here there may be any number of pieces.) EPIPE, ENOMEM,
  * EBUSY: as for sendq_append. Other errors end the connection, as for sendq_flush.
+ *
+ * Not on Windows, which has no sendmsg(2).
  */
 ssize_t sendq_sendmsg(sendq_t *q,
                       sendq_fd_t fd,
                       const struct msghdr *msg,
                       int flags);
+#endif
 
 /**
  * Shadow mode: checks the queue against the path that it will replace. The old path has sent the first bytes
@@ -1481,9 +1503,9 @@ int sendq_stats(const sendq_t *q,
 
 /**
  * Writes the statistics of a queue as one flat JSON object, such as {"error":0,"copied":124,...}: the fields
- * of sendq_stats_t by name, and error as sendq_error returns it. If fd is the queue's socket (-1: none), the
- * object also has what the kernel reports: so_sndbuf (SO_SNDBUF), outq (SIOCOUTQ: bytes not sent or not
- * acknowledged), tcp_unacked and tcp_total_retrans (TCP_INFO, in segments), and acked, which is sent minus
+ * of sendq_stats_t by name, and error as sendq_error returns it. If fd is the queue's socket (SENDQ_NO_FD:
+ * none), the object also has what the kernel reports: so_sndbuf (SO_SNDBUF), outq (SIOCOUTQ: bytes not sent or
+ * not acknowledged), tcp_unacked and tcp_total_retrans (TCP_INFO, in segments), and acked, which is sent minus
  * outq: the bytes that the peer's kernel has acknowledged, if all sent bytes went to fd. See socket(7) and
  * tcp(7). Fields that fd does not support are left out.
  *
@@ -1523,8 +1545,9 @@ int sendq_set_logger(sendq_log_fn function,
 
 /* Parts of a message. */
 
-static inline sendq_part_t sendq_part_of(uint32_t kind, int fd, const void *data, uint64_t offset,
-                                         uint64_t len, sendq_release_fn release, void *arg)
+static inline sendq_part_t sendq_part_of(uint32_t kind, sendq_fd_t fd, const void *data,
+                                         uint64_t offset, uint64_t len, sendq_release_fn release,
+                                         void *arg)
 {
     sendq_part_t part;
     part.kind = kind;
@@ -1540,29 +1563,29 @@ static inline sendq_part_t sendq_part_of(uint32_t kind, int fd, const void *data
 /* len bytes to copy. */
 static inline sendq_part_t sendq_part_copy(const void *data, size_t len)
 {
-    return sendq_part_of(SENDQ_PART_COPY, -1, data, 0, len, NULL, NULL);
+    return sendq_part_of(SENDQ_PART_COPY, SENDQ_NO_FD, data, 0, len, NULL, NULL);
 }
 
 /* len bytes that stay unchanged until the message is released. */
 static inline sendq_part_t sendq_part_ref(const void *data, size_t len)
 {
-    return sendq_part_of(SENDQ_PART_REF, -1, data, 0, len, NULL, NULL);
+    return sendq_part_of(SENDQ_PART_REF, SENDQ_NO_FD, data, 0, len, NULL, NULL);
 }
 
 /* len bytes of a shared buffer, from offset. The queue takes a reference of its own. */
 static inline sendq_part_t sendq_part_buf(sendq_buf_t *buf, size_t offset, size_t len)
 {
-    return sendq_part_of(SENDQ_PART_BUF, -1, buf, offset, len, NULL, NULL);
+    return sendq_part_of(SENDQ_PART_BUF, SENDQ_NO_FD, buf, offset, len, NULL, NULL);
 }
 
 /* len bytes of a file, from offset. It stays open and keeps them until the message is released. */
-static inline sendq_part_t sendq_part_file(int fd, uint64_t offset, uint64_t len)
+static inline sendq_part_t sendq_part_file(sendq_fd_t fd, uint64_t offset, uint64_t len)
 {
     return sendq_part_of(SENDQ_PART_FILE, fd, NULL, offset, len, NULL, NULL);
 }
 
 /* The same; sendq closes fd when the bytes are sent or discarded. */
-static inline sendq_part_t sendq_part_owned_file(int fd, uint64_t offset, uint64_t len)
+static inline sendq_part_t sendq_part_owned_file(sendq_fd_t fd, uint64_t offset, uint64_t len)
 {
     return sendq_part_of(SENDQ_PART_OWNED_FILE, fd, NULL, offset, len, NULL, NULL);
 }
@@ -1572,7 +1595,7 @@ static inline sendq_part_t sendq_part_owned_file(int fd, uint64_t offset, uint64
 static inline sendq_part_t sendq_part_own(const void *data, size_t len, sendq_release_fn release,
                                           void *arg)
 {
-    return sendq_part_of(SENDQ_PART_OWN, -1, data, 0, len, release, arg);
+    return sendq_part_of(SENDQ_PART_OWN, SENDQ_NO_FD, data, 0, len, release, arg);
 }
 
 #endif /* SENDQ_SENDQ_PARTS_H */

@@ -768,12 +768,12 @@ struct part : sendq_part_t {
         return part(sendq_part_buf(buf.get(), offset, len));
     }
     /// len bytes of a file, from offset. It stays open until the message is released.
-    static part file(int fd, std::uint64_t offset, std::uint64_t len) noexcept {
+    static part file(sendq_fd_t fd, std::uint64_t offset, std::uint64_t len) noexcept {
         return part(sendq_part_file(fd, offset, len));
     }
     /// The same for a file that sendq closes when it needs it no more. If the append fails, fd
     /// still belongs to the caller.
-    static part owned_file(int fd, std::uint64_t offset, std::uint64_t len) noexcept {
+    static part owned_file(sendq_fd_t fd, std::uint64_t offset, std::uint64_t len) noexcept {
         return part(sendq_part_owned_file(fd, offset, len));
     }
 
@@ -787,7 +787,7 @@ struct part : sendq_part_t {
         return {std::forward<Owner>(owner), view};
     }
     /// owned_file for any owner of a descriptor: file.release() gives it up and returns it,
-    /// file.reset(int) takes it back if the append fails. Both must be noexcept.
+    /// file.reset(sendq_fd_t) takes it back if the append fails. Both must be noexcept.
     template <class File, std::enable_if_t<std::is_class_v<std::decay_t<File>>, int> = 0>
     static detail::own_file_part<File> owned_file(File&& file, std::uint64_t offset,
                                                   std::uint64_t len) noexcept {
@@ -909,12 +909,12 @@ class own_file_part {
     own_file_part(File&& file, std::uint64_t offset, std::uint64_t len) noexcept
         : file_(file), offset_(offset), len_(len) {}
 
-    part describe() const noexcept { return part::owned_file(-1, offset_, len_); }
+    part describe() const noexcept { return part::owned_file(SENDQ_NO_FD, offset_, len_); }
 
     template <std::size_t Count, class Next>
     int give(sendq_part_t (&parts)[Count], std::size_t i, Next next) const noexcept {
         parts[i].fd = file_.release();
-        const int fd = parts[i].fd;
+        const sendq_fd_t fd = parts[i].fd;
         const int returned = next();
         if (SENDQ_FAILED(returned)) {
             file_.reset(fd);
@@ -926,7 +926,7 @@ class own_file_part {
     static_assert(!std::is_lvalue_reference_v<File>, "give the file up: std::move(file)");
     static_assert(
         noexcept(std::declval<File&>().release()) && noexcept(std::declval<File&>().reset(0)),
-        "release() and reset(int) must be noexcept");
+        "release() and reset(sendq_fd_t) must be noexcept");
     File& file_;
     std::uint64_t offset_;
     std::uint64_t len_;
@@ -1253,7 +1253,7 @@ class queue_calls : public detail::pointer<sendq_t> {
     /// sendq_append_file, with released as for append_ref. A callable that owns the file can close
     /// it.
     template <class F>
-    result append_file(int fd, std::uint64_t offset, std::uint64_t len, F&& released) noexcept {
+    result append_file(sendq_fd_t fd, std::uint64_t offset, std::uint64_t len, F&& released) noexcept {
         const auto append = [this, fd, offset, len](auto, sendq_release_fn fn, void* arg) {
             return sendq_append_file(get(), fd, offset, len, fn, arg);
         };
@@ -1261,7 +1261,7 @@ class queue_calls : public detail::pointer<sendq_t> {
     }
     /// The same for a file that stays open until the host has learned in another way that it is not
     /// needed any more (notify).
-    result append_file(int fd, std::uint64_t offset, std::uint64_t len) noexcept {
+    result append_file(sendq_fd_t fd, std::uint64_t offset, std::uint64_t len) noexcept {
         return result(sendq_append_file(get(), fd, offset, len, nullptr, nullptr));
     }
 
@@ -1395,11 +1395,13 @@ class queue_calls : public detail::pointer<sendq_t> {
         return result(sendq_flush_with(get(), write, arg, max_bytes));
     }
 
+#if !defined(_WIN32)
     /// sendq_sendmsg, in place of sendmsg(2). It returns how many bytes of msg were taken, which
     /// may be fewer than msg has, or -1 with errno.
     ssize_t sendmsg(sendq_fd_t fd, const msghdr& msg, int flags = 0) noexcept {
         return sendq_sendmsg(get(), fd, &msg, flags);
     }
+#endif
     /// sendq_verify: the old path has sent the first bytes of iov. EILSEQ, which is
     /// std::errc::illegal_byte_sequence: the queue has other bytes, from the offset *mismatch_at in
     /// the stream.
@@ -1522,7 +1524,7 @@ class queue_calls : public detail::pointer<sendq_t> {
     }
     /// sendq_stats_json: the same as JSON, with what the kernel reports about the socket fd, if
     /// there is one. It allocates the string, which throws on failure. Empty for an empty handle.
-    std::string stats_json(sendq_fd_t fd = static_cast<sendq_fd_t>(-1)) const {
+    std::string stats_json(sendq_fd_t fd = SENDQ_NO_FD) const {
         char text[1024];
         const std::size_t len = stats_json(text, sizeof text, fd);
         if (len < sizeof text) {
@@ -1536,7 +1538,7 @@ class queue_calls : public detail::pointer<sendq_t> {
     /// The same into the caller's memory, without an allocation. Like snprintf, it returns the
     /// length of the whole text. 0 for an empty handle.
     std::size_t stats_json(char* out, std::size_t size,
-                           sendq_fd_t fd = static_cast<sendq_fd_t>(-1)) const noexcept {
+                           sendq_fd_t fd = SENDQ_NO_FD) const noexcept {
         const int len = sendq_stats_json(get(), fd, out, size);
         return len < 0 ? 0 : static_cast<std::size_t>(len);
     }

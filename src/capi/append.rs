@@ -1,6 +1,6 @@
 //! Appends: bytes to copy, memory to borrow, parts of files, notifications, other queues; cork and reserve.
 
-use super::boundary::{iovecs, readable, slice};
+use super::boundary::{file, iovecs, readable, sendq_fd_t, slice};
 use super::buf::sendq_buf_t;
 use super::handle::{
     Call, confined, enter, enter_timed, enter_unlocked, sendq_release_fn, sendq_t,
@@ -169,7 +169,7 @@ pub unsafe extern "C" fn sendq_append_buf(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_append_file(
     q: *mut sendq_t,
-    fd: c_int,
+    fd: sendq_fd_t,
     offset: u64,
     len: u64,
     release: sendq_release_fn,
@@ -186,7 +186,7 @@ pub unsafe extern "C" fn sendq_append_file(
             if len == 0 && !defers {
                 return queue.append_nothing();
             }
-            let slot = Slot::file(fd, offset, len, owner);
+            let slot = Slot::file(file(fd), offset, len, owner);
             queue.append_slot(pool, slot)
         })
     };

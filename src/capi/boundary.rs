@@ -4,17 +4,19 @@
 use crate::errno::{Errno, Result};
 use crate::iovec::{IoVec, IoVecs, MAX_OBJECT};
 use crate::policy::Hints;
+use crate::sink::platform::Fd;
 use libc::c_int;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// A socket, as the platform names it.
-#[cfg(not(windows))]
-pub type sendq_fd_t = c_int;
-/// A socket, as the platform names it.
-#[cfg(windows)]
-pub type sendq_fd_t = usize;
+/// A socket or a file, as the platform names it.
+pub type sendq_fd_t = Fd;
+
+/// A file, as the core names it. Of a HANDLE 32 bits count, and the others are copies of their sign.
+pub(super) fn file(fd: sendq_fd_t) -> c_int {
+    fd as c_int
+}
 
 /// Runs `call` and converts its result to that of C: hints, or a negative errno. A panic ends here: it is
 /// logged, `poison` is run, and the result is -ENOTRECOVERABLE.

@@ -8,7 +8,7 @@ use crate::iovec::{Fill, IoVec};
 use crate::policy::Hints;
 use crate::records::flush_records;
 use crate::release;
-use crate::sink::socket::Socket;
+use crate::sink::platform::Socket;
 use crate::sink::writer::{WANT_READ, Writer};
 use libc::c_int;
 use std::ffi::c_void;

@@ -11,7 +11,7 @@ use crate::policy::Hints;
 use crate::pool::{Limits, Pool};
 use crate::queue::{Deferred, Queue};
 use crate::release::{self, Lifetime, Shared};
-use crate::sink::socket::Promises;
+use crate::sink::Promises;
 use crate::sync::RawMutex;
 use crate::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use crate::sync::lock_api::RawMutex as _;

@@ -10,7 +10,7 @@ use crate::flush::send_message;
 use crate::iovec::{Extent, MAX_OBJECT};
 use crate::policy::Hints;
 use crate::release::Shared;
-use crate::sink::socket::Socket;
+use crate::sink::platform::Socket;
 use crate::slot::Owner;
 use libc::c_int;
 use std::ffi::c_void;

@@ -23,9 +23,11 @@ mod pool;
 mod queue;
 mod ready;
 mod registry;
+#[cfg(not(windows))]
 mod sendmsg;
 mod state;
 mod stats;
+mod verify;
 
 pub use append::*;
 pub use boundary::sendq_fd_t;
@@ -45,6 +47,8 @@ pub use part::{
 };
 pub use pool::*;
 pub use queue::*;
+#[cfg(not(windows))]
 pub use sendmsg::*;
 pub use state::*;
 pub use stats::*;
+pub use verify::*;

@@ -1,12 +1,13 @@
 //! The parts of a message, as C describes them.
 
-use super::boundary::guard_callback;
+use super::boundary::{file, guard_callback, sendq_fd_t};
 use super::buf::sendq_buf_t;
 use super::handle::{sendq_release_fn, sendq_t};
 use crate::errno::{Errno, Result};
 use crate::iovec::{Extent, Fill, IoVec};
 use crate::queue::{Piece, Size};
 use crate::release;
+use crate::sink::platform::close;
 use crate::slot::{NO_FD, Owner, Slot};
 use libc::c_int;
 use std::ffi::c_void;
@@ -33,8 +34,8 @@ pub struct sendq_part_t {
     /// SENDQ_PART_COPY, SENDQ_PART_REF, SENDQ_PART_BUF, SENDQ_PART_FILE, SENDQ_PART_OWNED_FILE or
     /// SENDQ_PART_OWN.
     pub kind: u32,
-    /// The descriptor of a file.
-    pub fd: c_int,
+    /// The file.
+    pub fd: sendq_fd_t,
     /// The memory, or the sendq_buf_t.
     pub data: *const c_void,
     /// The offset in the shared buffer or in the file.
@@ -52,7 +53,7 @@ impl sendq_part_t {
     pub(super) fn of(extent: Extent) -> sendq_part_t {
         let none = sendq_part_t {
             kind: SENDQ_PART_REF,
-            fd: NO_FD,
+            fd: NO_FD as sendq_fd_t,
             data: null(),
             offset: 0,
             len: extent.len(),
@@ -62,7 +63,7 @@ impl sendq_part_t {
         match extent {
             Extent::Memory(iovec) => sendq_part_t { data: iovec.base().cast(), ..none },
             Extent::File(fd, offset, _) => {
-                sendq_part_t { kind: SENDQ_PART_FILE, fd, offset, ..none }
+                sendq_part_t { kind: SENDQ_PART_FILE, fd: fd as sendq_fd_t, offset, ..none }
             }
         }
     }
@@ -131,9 +132,9 @@ impl sendq_part_t {
                     Err(_) => Slot::notification(Owner::NONE),
                 },
                 SENDQ_PART_OWN => Slot::borrowed(memory.base(), memory.len(), owner),
-                SENDQ_PART_FILE => Slot::file(self.fd, self.offset, self.len, Owner::NONE),
+                SENDQ_PART_FILE => Slot::file(file(self.fd), self.offset, self.len, Owner::NONE),
                 SENDQ_PART_OWNED_FILE => {
-                    Slot::file(self.fd, self.offset, self.len, closes(self.fd))
+                    Slot::file(file(self.fd), self.offset, self.len, closes(self.fd))
                 }
                 _ => Slot::borrowed(memory.base(), memory.len(), Owner::NONE),
             }
@@ -142,22 +143,21 @@ impl sendq_part_t {
 }
 
 /// INVALID: no file can have that range. BADF: no descriptor.
-pub(super) fn check_file(fd: c_int, offset: u64, len: u64) -> Result<()> {
+pub(super) fn check_file(fd: sendq_fd_t, offset: u64, len: u64) -> Result<()> {
     let end = offset.checked_add(len).filter(|end| *end <= i64::MAX as u64);
     if end.is_none() {
         return Err(Errno::INVALID);
     }
-    if fd < 0 { Err(Errno::new(libc::EBADF)) } else { Ok(()) }
+    if file(fd) < 0 { Err(Errno::new(libc::EBADF)) } else { Ok(()) }
 }
 
 /// An owner that closes `fd`.
-fn closes(fd: c_int) -> Owner {
+fn closes(fd: sendq_fd_t) -> Owner {
     Owner { release: Some(close_file), arg: fd as usize as *mut c_void }
 }
 
 unsafe extern "C-unwind" fn close_file(fd: *mut c_void, _: *const c_void, _: usize, _: c_int) {
-    // SAFETY: the descriptor that the host has handed over.
-    unsafe { libc::close(fd as usize as c_int) };
+    close(file(fd as usize as sendq_fd_t));
 }
 
 /// The parts of a message and its owner.

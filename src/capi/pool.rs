@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::errno::{Errno, Result};
 use crate::policy::Hints;
 use crate::pool::{BLOCK_BYTES, CACHE_BYTES, Limits, MIN_BLOCK_BYTES, NO_LIMIT, Pool};
-use crate::sink::socket::Promises;
+use crate::sink::Promises;
 use crate::stats::PoolStats;
 use crate::try_box::try_box;
 use libc::c_int;

@@ -1,14 +1,13 @@
-//! Moving from sendmsg(2): its replacement, and shadow mode.
+//! Moving from sendmsg(2): its replacement.
 
 use super::boundary::{iovecs, sendq_fd_t};
 use super::handle::{enter_unlocked, sendq_t};
 use crate::errno::{Errno, Result};
 use crate::flush::send;
-use crate::iovec::{IoVec, IoVecs};
+use crate::iovec::IoVecs;
 use crate::policy::Hints;
 use crate::release::Shared;
-use crate::sink::socket::{MORE, Socket};
-use crate::verify::{Verdict, verify};
+use crate::sink::platform::{MORE, Socket};
 use libc::{c_int, msghdr, ssize_t};
 
 /// Flags of sendmsg(2) that change nothing here: sendq never waits and never raises SIGPIPE, and what
@@ -34,6 +33,9 @@ const HARMLESS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | MORE;
 /// accepted, and ignored. EINVAL: q or msg is NULL, or as for sendq_appendv. (sendmsg(2) has EFAULT for some
 /// of these, and EMSGSIZE above IOV_MAX pieces; here there may be any number of pieces.) EPIPE, ENOMEM,
 /// EBUSY: as for sendq_append. Other errors end the connection, as for sendq_flush.
+///
+/// Not on Windows, which has no sendmsg(2).
+#[cfg(not(windows))] // For cbindgen.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_sendmsg(
     q: *mut sendq_t,
@@ -80,44 +82,4 @@ unsafe fn iovecs_of<'a>(msg: *const msghdr, flags: c_int) -> Result<IoVecs<'a>> 
     let count = c_int::try_from(msg.msg_iovlen).map_err(|_| Errno::INVALID)?;
     // SAFETY: the caller's array; an iovec is laid out as an IoVec.
     unsafe { iovecs(msg.msg_iov.cast(), count) }
-}
-
-/// Shadow mode: checks the queue against the path that it will replace. The old path has sent the first bytes
-/// bytes of iov, and the same data was appended to the queue. If these are the next bytes of the queue, they
-/// are consumed, as by sendq_consume. If not, the call returns -EILSEQ and consumes nothing, and *mismatch_at
-/// is the offset in the stream of the first byte that differs or that the queue does not have. The stream
-/// begins at offset 0; sendq_sent_bytes is the offset of the first queued byte. mismatch_at may be NULL.
-/// Parts of files are read and compared, too.
-///
-/// Hint: SENDQ_RESUME.
-/// -EINVAL: q is NULL, as for sendq_appendv, or iov has fewer than bytes bytes. -EBUSY: another thread is
-/// flushing the queue.
-/// Another -errno: the connection has failed with it, or a file could not be read: an error of pread(2), or
-/// -ENODATA if it has become shorter.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sendq_verify(
-    q: *mut sendq_t,
-    iov: *const IoVec,
-    iovcnt: c_int,
-    bytes: usize,
-    mismatch_at: *mut u64,
-) -> c_int {
-    // SAFETY: NULL or the caller's live queue; its array.
-    unsafe {
-        enter_unlocked(q, true, |call| {
-            let iovecs = iovecs(iov, iovcnt)?;
-            if bytes > iovecs.total() {
-                return Err(Errno::INVALID);
-            }
-            match verify(call, iovecs, bytes)? {
-                Verdict::Same(hints) => Ok(hints),
-                Verdict::DiffersAt(offset) => {
-                    if !mismatch_at.is_null() {
-                        mismatch_at.write(offset);
-                    }
-                    Err(Errno::ILLEGAL_SEQUENCE)
-                }
-            }
-        })
-    }
 }

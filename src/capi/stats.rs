@@ -38,9 +38,9 @@ pub unsafe extern "C" fn sendq_stats(q: *const sendq_t, out: *mut Stats, out_siz
 }
 
 /// Writes the statistics of a queue as one flat JSON object, such as {"error":0,"copied":124,...}: the fields
-/// of sendq_stats_t by name, and error as sendq_error returns it. If fd is the queue's socket (-1: none), the
-/// object also has what the kernel reports: so_sndbuf (SO_SNDBUF), outq (SIOCOUTQ: bytes not sent or not
-/// acknowledged), tcp_unacked and tcp_total_retrans (TCP_INFO, in segments), and acked, which is sent minus
+/// of sendq_stats_t by name, and error as sendq_error returns it. If fd is the queue's socket (SENDQ_NO_FD:
+/// none), the object also has what the kernel reports: so_sndbuf (SO_SNDBUF), outq (SIOCOUTQ: bytes not sent or
+/// not acknowledged), tcp_unacked and tcp_total_retrans (TCP_INFO, in segments), and acked, which is sent minus
 /// outq: the bytes that the peer's kernel has acknowledged, if all sent bytes went to fd. See socket(7) and
 /// tcp(7). Fields that fd does not support are left out.
 ///
@@ -73,7 +73,8 @@ pub unsafe extern "C" fn sendq_stats_json(
             unsafe { std::slice::from_raw_parts_mut(out.cast(), size) }
         };
         let (stats, error) = stats(queue);
-        let info = if fd == NO_FD { SocketInfo::default() } else { SocketInfo::of(fd) };
+        let info =
+            if fd == NO_FD as sendq_fd_t { SocketInfo::default() } else { SocketInfo::of(fd) };
         length = stats.write_json(error, &info, room) as c_int;
         Ok(Hints::NONE)
     };

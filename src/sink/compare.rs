@@ -2,7 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use super::file::{READ_BYTES, read_at};
+use super::file::READ_BYTES;
+use super::platform::read_at;
 use crate::errno::Result;
 use crate::iovec::{Extent, IoVecs};
 use libc::c_int;

@@ -1,25 +1,45 @@
-//! Reads files, for sinks that sendfile(2) does not serve.
+//! Sends files by reading them, where no system call does both.
 
-#![allow(unsafe_code)]
-
-use crate::errno::{Errno, Result, uninterrupted};
+use super::Sink;
+use super::platform::{Socket, read_at};
+use crate::errno::Result;
+use crate::iovec::IoVec;
 use libc::c_int;
 use std::mem::MaybeUninit;
 
 /// How many bytes of a file are read at a time.
 pub const READ_BYTES: usize = 16 * 1024;
 
-/// Reads from the file `fd` at `offset`, as much as fits into `room`, which is not empty: pread(2).
-///
-/// NO_DATA: the file ends before.
-pub fn read_at(fd: c_int, offset: u64, room: &mut [MaybeUninit<u8>]) -> Result<&[u8]> {
-    let offset = libc::off_t::try_from(offset).map_err(|_| Errno::OVERFLOW)?;
-    // SAFETY: `room` has that length, and pread checks fd.
-    let mut pread = || unsafe { libc::pread(fd, room.as_mut_ptr().cast(), room.len(), offset) };
-    let read = uninterrupted(|| usize::try_from(pread()).map_err(|_| Errno::last()))?;
-    if read == 0 {
-        return Err(Errno::NO_DATA);
+/// Does what [`Sink::send_file`] says.
+pub fn read_and_send(
+    socket: &mut Socket,
+    fd: c_int,
+    offset: u64,
+    len: usize,
+    more: bool,
+) -> Result<usize> {
+    let mut room = [MaybeUninit::<u8>::uninit(); READ_BYTES];
+    let mut taken = 0;
+    while taken < len {
+        let want = READ_BYTES.min(len - taken);
+        socket.calls += 1;
+        let read = read_at(fd, offset + taken as u64, &mut room[..want]);
+        let outcome = read.and_then(|read| {
+            let iovec = IoVec::new(read.as_ptr(), read.len());
+            let more = more || taken + read.len() < len;
+            socket.write(&[iovec], more).map(|sent| (sent, read.len()))
+        });
+        match outcome {
+            Ok((sent, read)) => {
+                taken += sent;
+                if sent < read {
+                    break;
+                }
+            }
+            // What was sent counts. The next call meets the error again.
+            Err(_) if taken > 0 => break,
+            Err(errno) => return Err(errno),
+        }
     }
-    // SAFETY: so many were read.
-    Ok(unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), read) })
+    Ok(taken)
 }

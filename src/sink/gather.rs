@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::file::read_at;
+use super::platform::read_at;
 use crate::errno::Result;
 use crate::iovec::Extent;
 use libc::c_int;

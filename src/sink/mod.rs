@@ -3,13 +3,25 @@
 pub mod compare;
 pub mod file;
 pub mod gather;
-pub mod socket;
+/// The platform's sockets and files.
+#[cfg_attr(windows, path = "windows.rs")]
+#[cfg_attr(not(windows), path = "posix.rs")]
+pub mod platform;
 pub mod socket_info;
 pub mod writer;
 
 use crate::errno::Result;
 use crate::iovec::IoVec;
 use libc::c_int;
+
+/// What the host promises about all its sockets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Promises {
+    /// They are non-blocking (O_NONBLOCK).
+    pub nonblocking: bool,
+    /// The process ignores SIGPIPE.
+    pub sigpipe_ignored: bool,
+}
 
 /// Takes bytes in order, as many as it can without waiting. `more`: others follow at once, so that it may
 /// delay these.

@@ -2,6 +2,8 @@
 
 #![allow(unsafe_code)]
 
+use super::platform::Fd;
+#[cfg(target_os = "linux")]
 use libc::c_int;
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
@@ -32,7 +34,7 @@ impl SocketInfo {
 
     /// Asks the kernel about `fd`. What does not apply to `fd` is None.
     #[cfg(target_os = "linux")]
-    pub fn of(fd: c_int) -> SocketInfo {
+    pub fn of(fd: Fd) -> SocketInfo {
         let info = option::<libc::tcp_info>(fd, libc::IPPROTO_TCP, libc::TCP_INFO);
         SocketInfo {
             so_sndbuf: option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_SNDBUF)
@@ -45,7 +47,7 @@ impl SocketInfo {
 
     /// No other platform reports these.
     #[cfg(not(target_os = "linux"))]
-    pub fn of(_: c_int) -> SocketInfo {
+    pub fn of(_: Fd) -> SocketInfo {
         SocketInfo::default()
     }
 }

@@ -1,28 +1,49 @@
-//! A stream socket: `send(2)` for one iovec, `sendmsg(2)` for several, `sendfile(2)` for files.
+//! Sockets and files of POSIX. A stream socket: `send(2)` for one iovec, `sendmsg(2)` for several, `sendfile(2)`
+//! for files.
 
 #![allow(unsafe_code)]
 
-use super::Sink;
-use super::file::{READ_BYTES, read_at};
-use crate::errno::{Errno, Result};
+use super::file::read_and_send;
+use super::{Promises, Sink};
+use crate::errno::{Errno, Result, uninterrupted};
 use crate::iovec::IoVec;
 use libc::{c_int, ssize_t};
 use std::mem::MaybeUninit;
 
+/// A socket, or a file.
+pub type Fd = c_int;
+
 /// A connected stream socket of the host. It is never closed here.
 pub struct Socket {
-    fd: c_int,
-    calls: u32,
+    fd: Fd,
+    pub(super) calls: u32,
     promises: Promises,
 }
 
-/// What the host promises about all its sockets.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Promises {
-    /// They are non-blocking (O_NONBLOCK).
-    pub nonblocking: bool,
-    /// The process ignores SIGPIPE.
-    pub sigpipe_ignored: bool,
+/// The error of the system call that has just failed on this thread.
+fn last_error() -> Errno {
+    Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}
+
+/// Reads from the file `fd` at `offset`, as much as fits into `room`, which is not empty: pread(2).
+///
+/// NO_DATA: the file ends before.
+pub fn read_at(fd: c_int, offset: u64, room: &mut [MaybeUninit<u8>]) -> Result<&[u8]> {
+    let offset = libc::off_t::try_from(offset).map_err(|_| Errno::OVERFLOW)?;
+    // SAFETY: `room` has that length, and pread checks fd.
+    let mut pread = || unsafe { libc::pread(fd, room.as_mut_ptr().cast(), room.len(), offset) };
+    let read = uninterrupted(|| usize::try_from(pread()).map_err(|_| last_error()))?;
+    if read == 0 {
+        return Err(Errno::NO_DATA);
+    }
+    // SAFETY: so many were read.
+    Ok(unsafe { std::slice::from_raw_parts(room.as_ptr().cast(), read) })
+}
+
+/// Closes the file `fd`, which the caller owns.
+pub fn close(fd: c_int) {
+    // SAFETY: as the caller says.
+    unsafe { libc::close(fd) };
 }
 
 /// Never wait and never raise SIGPIPE, whatever the socket's own mode (send(2)).
@@ -45,7 +66,7 @@ fn flags(more: bool) -> c_int {
 
 impl Socket {
     /// The socket `fd`. A number that is no socket fails when written to.
-    pub fn new(fd: c_int, promises: Promises) -> Socket {
+    pub fn new(fd: Fd, promises: Promises) -> Socket {
         Socket { fd, calls: 0, promises }
     }
 }
@@ -69,7 +90,7 @@ impl Sink for Socket {
             // sendmsg only reads them.
             unsafe { libc::sendmsg(self.fd, &message, flags(more)) }
         };
-        usize::try_from(taken).map_err(|_| Errno::last())
+        usize::try_from(taken).map_err(|_| last_error())
     }
 
     fn send_file(&mut self, fd: c_int, offset: u64, len: usize, more: bool) -> Result<usize> {
@@ -80,7 +101,7 @@ impl Sink for Socket {
             Err(errno) if errno == Errno::INVALID || errno == Errno::OVERFLOW => {}
             outcome => return outcome,
         }
-        self.read_and_send(fd, offset, len, more)
+        read_and_send(self, fd, offset, len, more)
     }
 
     /// After MSG_MORE, a segment that is not full leaves with the next acknowledgement, or after 200 ms if none
@@ -106,33 +127,6 @@ impl Sink for Socket {
 }
 
 impl Socket {
-    fn read_and_send(&mut self, fd: c_int, offset: u64, len: usize, more: bool) -> Result<usize> {
-        let mut room = [MaybeUninit::<u8>::uninit(); READ_BYTES];
-        let mut taken = 0;
-        while taken < len {
-            let want = READ_BYTES.min(len - taken);
-            self.calls += 1;
-            let read = read_at(fd, offset + taken as u64, &mut room[..want]);
-            let outcome = read.and_then(|read| {
-                let iovec = IoVec::new(read.as_ptr(), read.len());
-                let more = more || taken + read.len() < len;
-                self.write(&[iovec], more).map(|sent| (sent, read.len()))
-            });
-            match outcome {
-                Ok((sent, read)) => {
-                    taken += sent;
-                    if sent < read {
-                        break;
-                    }
-                }
-                // What was sent counts. The next call meets the error again.
-                Err(_) if taken > 0 => break,
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(taken)
-    }
-
     /// INVALID: the socket is blocking.
     #[cfg(any(target_os = "linux", target_vendor = "apple"))]
     fn check_nonblocking(&mut self) -> Result<()> {
@@ -142,7 +136,7 @@ impl Socket {
         self.calls += 1;
         // SAFETY: fcntl checks the descriptor.
         match unsafe { libc::fcntl(self.fd, libc::F_GETFL) } {
-            mode if mode < 0 => Err(Errno::last()),
+            mode if mode < 0 => Err(last_error()),
             mode if mode & libc::O_NONBLOCK == 0 => Err(Errno::INVALID),
             _ => Ok(()),
         }
@@ -175,8 +169,8 @@ impl Socket {
         match result {
             0 => Ok(()),
             // A socket that is shut down in both directions takes no options. A send(2) would raise the signal.
-            _ if Errno::last() == Errno::INVALID => Err(Errno::PIPE),
-            _ => Err(Errno::last()),
+            _ if last_error() == Errno::INVALID => Err(Errno::PIPE),
+            _ => Err(last_error()),
         }
     }
 
@@ -192,7 +186,7 @@ impl Socket {
             let mut at = offset as libc::off_t;
             // SAFETY: sendfile checks the descriptors and writes only to `at`.
             match usize::try_from(unsafe { libc::sendfile(socket, fd, &raw mut at, len) }) {
-                Err(_) => Err(Errno::last()),
+                Err(_) => Err(last_error()),
                 Ok(0) => Err(Errno::NO_DATA),
                 Ok(taken) => Ok(taken),
             }
