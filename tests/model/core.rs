@@ -239,7 +239,7 @@ impl Core {
                         Some(Slot::shared(data, len, owner))
                     }
                     SENDQ_PART_FILE if len > 0 => {
-                        Some(Slot::file(part.fd, part.offset, part.len, Owner::NONE))
+                        Some(Slot::file(part.fd as c_int, part.offset, part.len, Owner::NONE))
                     }
                     _ => None,
                 }

@@ -103,9 +103,9 @@ pub struct World {
 }
 
 pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
-    if setting.core {
-        super::core::world(setting, clock, shared)
-    } else {
-        super::c_abi::world(setting, clock, shared)
+    #[cfg(unix)]
+    if !setting.core {
+        return super::c_abi::world(setting, clock, shared);
     }
+    super::core::world(setting, clock, shared)
 }

@@ -20,6 +20,7 @@
 //! record beyond the pool's budget gave -ENOBUFS though the connection lives. Both have a small test of their
 //! own in tests/records.rs, too.
 
+#[cfg(unix)]
 mod c_abi;
 mod core;
 mod driver;

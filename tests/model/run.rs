@@ -102,7 +102,7 @@ const HEAD: usize = 10;
 /// A part of a message, without an owner of its own.
 fn part(kind: u32, data: *const u8, offset: u64, len: usize) -> sendq_part_t {
     let (fd, len) = (if kind == SENDQ_PART_FILE { file() } else { -1 }, len as u64);
-    let arg = std::ptr::null_mut();
+    let (fd, arg) = (fd as sendq_fd_t, std::ptr::null_mut());
     sendq_part_t { kind, fd, data: data.cast(), offset, len, release: None, arg }
 }
 

@@ -10,6 +10,8 @@
 //!   world   what may happen, in any order, and what must hold
 //! ```
 
+#![cfg(unix)] // Its sinks answer the system calls of POSIX.
+
 mod host;
 #[path = "../script/kernel.rs"]
 mod kernel;

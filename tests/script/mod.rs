@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Not every test uses all of it.
 
+#[cfg(unix)] // It stands in for system calls of POSIX.
 pub mod kernel;
 
 use sendq::clock::Clock;
@@ -169,8 +170,12 @@ pub fn file() -> i32 {
         let bytes: Vec<u8> = (0..FILE_BYTES).map(file_byte).collect();
         // SAFETY: tmpfile makes a file, which stays open; the bytes are those of this function.
         unsafe {
-            let fd = libc::fileno(libc::tmpfile());
-            assert_eq!(libc::pwrite(fd, bytes.as_ptr().cast(), bytes.len(), 0), 1 << 20);
+            let file = libc::tmpfile();
+            assert_eq!(libc::fwrite(bytes.as_ptr().cast(), bytes.len(), 1, file), 1);
+            assert_eq!(libc::fflush(file), 0);
+            let fd = libc::fileno(file);
+            #[cfg(windows)]
+            let fd = libc::get_osfhandle(fd) as i32;
             fd
         }
     })
