@@ -15,7 +15,7 @@ from daemon import PLAIN_OUTPUTS, TLS_OUTPUTS
 from workloads import FLUSHES, WORKLOADS, by_way, run
 
 INSTRUCTIONS, ALLOCATIONS = "instructions", "allocations"
-SYSTEM_CALLS, HEAP = "system calls", "heap bytes"
+SYSTEM_CALLS, FILE_CALLS, HEAP = "system calls", "calls that send", "heap bytes"
 DECIMALS = {INSTRUCTIONS: 1, ALLOCATIONS: 4, SYSTEM_CALLS: 4}
 ALL = (INSTRUCTIONS, ALLOCATIONS, SYSTEM_CALLS)
 # With one connection, which asks again when it has got all, nothing depends on who runs first. What happens
@@ -113,7 +113,7 @@ def file_calls(tests):
 
 
 def counters_of(tests):
-    """Those that work here, by measure; of instructions, by function."""
+    """Those that work here, by measure."""
     found = {
         INSTRUCTIONS: counters.instructions(),
         ALLOCATIONS: counters.allocations(tests / "bench/allocations.so"),
@@ -135,9 +135,8 @@ def count(tests, works):
     counts = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for (work, name), value in zip(tasks, pool.map(perform, tasks)):
-            counts.setdefault(name, {}).setdefault(work.row, {})[work.side] = round(
-                value, DECIMALS[name]
-            )
+            sides = counts.setdefault(name, {}).setdefault(work.row, {})
+            sides[work.side] = round(value, DECIMALS[name])
     return counts
 
 
@@ -147,7 +146,7 @@ def count_all(tests, wanted):
     counts = count(tests, [work for work in works if wanted(work.side)])
     for row, side, calls in file_calls(tests):
         if wanted(side):
-            counts.setdefault(SYSTEM_CALLS, {}).setdefault(row, {})[side] = calls
+            counts.setdefault(FILE_CALLS, {}).setdefault(row, {})[side] = calls
     for side, figures in heaps(tests).items():
         for row, size in figures.items() if wanted(side) else ():
             counts.setdefault(HEAP, {}).setdefault(HEAPS[row], {})[side] = size

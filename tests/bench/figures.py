@@ -28,6 +28,7 @@ DEPENDS = {
     counts.INSTRUCTIONS: ("compilers", "valgrind", "C library", "machine"),
     counts.ALLOCATIONS: (),
     counts.SYSTEM_CALLS: (),
+    counts.FILE_CALLS: (),
     counts.HEAP: ("C library", "machine"),
 }
 
@@ -69,13 +70,8 @@ def excuses(then, now, present):
         if measure not in now:
             yield measure, "they cannot be counted here"
         elif differing:
-            yield (
-                measure,
-                "; ".join(
-                    f"{part}: {present[part]} here, {then['toolchain'][part]} there"
-                    for part in differing
-                ),
-            )
+            there = (f"{part} {present[part]}, not {then['toolchain'][part]}" for part in differing)
+            yield measure, "; ".join(there)
 
 
 def changes(then, now):
@@ -109,13 +105,10 @@ def compare(then, now, present):
         print_table(head, [change_row(*change) for change in changed], left=3)
     judged = [change for change in changed if change[0][0] not in excused]
     grown = [change for change in judged if is_growth(*change[1:])]
-    print(
-        f"{len(flat(now))} figures beside {origin}: {len(changed)} differ by more than {MARGIN:.0%}"
-    )
+    print(f"{len(flat(now))} beside {origin}: {len(changed)} differ by more than {MARGIN:.0%}")
     if grown:
         print(
-            f"{len(grown)} of sendq grew beside {origin}. If that is meant: ./dev figures",
-            file=sys.stderr,
+            f"{len(grown)} grew beside {origin}; if that is meant: ./dev figures", file=sys.stderr
         )
         return 1
     if judged:
