@@ -13,10 +13,14 @@ TIMEOUT = 60
 
 
 class Broker:
-    def __init__(self, output, *options, program=None, prefix=()):
+    def __init__(
+        self, output, *options, program=None, prefix=(), stderr=None, environment=None
+    ):
         program = program or os.environ[f"FANOUT_{output.upper()}"]
         self.output = output
-        self._process = subprocess.Popen([*prefix, program, *options], stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [*prefix, program, *options], stdout=subprocess.PIPE, stderr=stderr, env=environment
+        )
         try:
             self.port = self._read_port()
         except BaseException:
@@ -40,6 +44,10 @@ class Broker:
     @property
     def pid(self):
         return self._process.pid
+
+    def status(self):
+        """The exit status, as subprocess has it; None while it runs."""
+        return self._process.poll()
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))

@@ -39,13 +39,16 @@ class Daemon:
         prefix=(),
         stderr=None,
         over_tls=tls.BY_DEFAULT,
+        environment=None,
     ):
         program = program or os.environ["MCBPD"]
         self.output = output
         self.over_tls = over_tls
         options = (*(tls.server_options() if over_tls else ()), *options)
         command = [*prefix, program, f"--output={output}", *options]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=stderr, env=environment
+        )
         try:
             self.port = self._read_port(output)
             with mcbp.connect(self.port, over_tls=over_tls) as sock:
@@ -69,8 +72,12 @@ class Daemon:
         self._process.stdout.close()
         return self._process.wait()
 
+    def status(self):
+        """The exit status, as subprocess has it; None while it runs."""
+        return self._process.poll()
+
     def is_alive(self):
-        return self._process.poll() is None
+        return self.status() is None
 
     def memory(self):
         """What is resident now, in bytes."""

@@ -4,37 +4,43 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <new>
+#include <utility>
 
 #include "front_end.h"
 
 namespace mcbpd {
 namespace {
 
-// An event costs a system call only when it changes.
-void arm(event& event, bool& armed, bool wanted) {
-    if (wanted == armed) {
-        return;
+// An event costs a system call only when it changes. False: the kernel has no memory for it.
+bool arm(event& event, bool& armed, bool wanted) {
+    if (wanted != armed) {
+        if (wanted && event_add(&event, nullptr) != 0) {
+            return false;
+        }
+        if (!wanted) {
+            event_del(&event);
+        }
+        armed = wanted;
     }
-    armed = wanted;
-    if (wanted) {
-        event_add(&event, nullptr);
-    } else {
-        event_del(&event);
-    }
+    return true;
 }
 
 }  // namespace
 
-Connection::Connection(FrontEnd& front_end, int fd, uint64_t id)
+Connection::Connection(FrontEnd& front_end, Descriptor socket, uint64_t id)
     : front_end_(front_end),
-      transport_(fd, front_end.tls()),
+      transport_(std::move(socket), front_end.tls()),
       id_(id),
       input_(front_end.max_item()),
       session_(front_end.open_session(*this)) {
+    const int fd = transport_.fd();
     event_assign(&readable_, front_end.base(), fd, EV_READ | EV_PERSIST, on_readable, this);
     event_assign(&writable_, front_end.base(), fd, EV_WRITE | EV_PERSIST, on_writable, this);
+    if (!wait()) {
+        throw std::bad_alloc();
+    }
     session_.counters.add(Count::connections);
-    wait();
 }
 
 Connection::~Connection() {
@@ -112,10 +118,15 @@ void Connection::read() {
     turn();
 }
 
-// One connection's share of a turn of the event loop.
+// One connection's share of a turn of the event loop. If there is no memory for it, it ends.
 void Connection::turn() {
-    run_requests();
-    input_.keep();
+    try {
+        run_requests();
+        input_.keep();
+    } catch (const std::bad_alloc&) {
+        front_end_.drop(transport_.fd());
+        return;
+    }
     const Flushed flushed = session_.output->flush(transport_);
     if (flushed.state == Flushed::State::later) {
         front_end_.end_turn_soon();
@@ -125,11 +136,9 @@ void Connection::turn() {
 }
 
 void Connection::output_flushed(Flushed flushed) {
-    if (!proceed(flushed.state) || (is_finished() && close())) {
+    if (!proceed(flushed.state) || (is_finished() && close()) || !wait()) {
         front_end_.drop(transport_.fd());
-        return;
     }
-    wait();
 }
 
 void Connection::run_requests() {
@@ -219,11 +228,12 @@ bool Connection::is_finished() const {
     return no_more_requests && !session_.waits_for && session_.output->pending() == 0;
 }
 
-void Connection::wait() {
+bool Connection::wait() {
     const bool has_request = may_run() && input_.has_request();
-    arm(readable_, reading_, (!has_request && may_read()) || blocked_by_input_);
     // A request that is left over is taken up in the next turn, which a writable socket gives.
-    arm(writable_, writing_, has_request || input_blocked_ || (blocked_ && !blocked_by_input_));
+    return arm(readable_, reading_, (!has_request && may_read()) || blocked_by_input_) &&
+           arm(writable_, writing_,
+               has_request || input_blocked_ || (blocked_ && !blocked_by_input_));
 }
 
 }  // namespace mcbpd

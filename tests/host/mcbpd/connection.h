@@ -11,6 +11,7 @@
 
 #include "coarse_clock.h"
 #include "commands.h"
+#include "descriptor.h"
 #include "input.h"
 #include "transport.h"
 
@@ -20,8 +21,8 @@ class FrontEnd;
 
 class Connection final : public OutputOwner {
   public:
-    // Takes the socket over.
-    Connection(FrontEnd& front_end, int fd, uint64_t id);
+    // Throws if there is no memory for it.
+    Connection(FrontEnd& front_end, Descriptor socket, uint64_t id);
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
     ~Connection();
@@ -64,7 +65,8 @@ class Connection final : public OutputOwner {
     bool may_read();
     bool is_held_up() const;
     bool is_finished() const;
-    void wait();
+    // False: the kernel has no memory for it.
+    bool wait();
 
     FrontEnd& front_end_;
     Transport transport_;

@@ -43,7 +43,14 @@ FrontEnd::~FrontEnd() {
 }
 
 void FrontEnd::adopt(int fd, uint64_t id) {
-    mailbox_.post([this, fd, id] { connections_.try_emplace(fd, *this, fd, id); });
+    mailbox_.post([this, fd, id] {
+        Descriptor socket(fd);
+        try {
+            connections_.try_emplace(fd, *this, std::move(socket), id);
+        } catch (const std::exception&) {
+            // No memory for it: its socket is closed, and the others are served.
+        }
+    });
 }
 
 void FrontEnd::drop_holders(const TeardownPtr& teardown, std::function<void(size_t)> report) {

@@ -2,11 +2,11 @@
 
 #include <openssl/err.h>
 #include <sendq/openssl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <new>
+#include <utility>
 
 namespace mcbpd {
 namespace {
@@ -21,20 +21,15 @@ void forget_errors() {
 
 }  // namespace
 
-Transport::Transport(int fd, SSL_CTX* tls)
-    : fd_(fd), tls_(tls != nullptr ? SSL_new(tls) : nullptr) {
+Transport::Transport(Descriptor socket, SSL_CTX* tls)
+    : socket_(std::move(socket)), tls_(tls != nullptr ? SSL_new(tls) : nullptr) {
     if (tls == nullptr) {
         return;
     }
-    if (!tls_ || sendq_ssl_set_fd(tls_.get(), fd) < 0) {
-        close(fd);
+    if (!tls_ || sendq_ssl_set_fd(tls_.get(), fd()) < 0) {
         throw std::bad_alloc();
     }
     SSL_set_accept_state(tls_.get());
-}
-
-Transport::~Transport() {
-    close(fd_);
 }
 
 // No part of a record may stay in OpenSSL when the room is used up: no event would report it.
@@ -45,10 +40,12 @@ ssize_t Transport::read_records(char* to, size_t room) {
         forget_errors();
         const int result = SSL_read_ex(tls_.get(), to + got, room - got, &part);
         if (result <= 0) {
-            const bool is_end = SSL_get_error(tls_.get(), result) == SSL_ERROR_ZERO_RETURN;
-            const ssize_t refusal = is_end ? 0 : refused(result);
-            has_ended_ = is_end || errno != EAGAIN;
-            return got > 0 ? static_cast<ssize_t>(got) : refusal;
+            has_ended_ = SSL_get_error(tls_.get(), result) == SSL_ERROR_ZERO_RETURN;
+            const ssize_t refusal = has_ended_ ? 0 : refused(result);
+            // After any other error OpenSSL takes no answer to what came in before, and says for
+            // ever what it waited for last.
+            const bool is_over = !has_ended_ && errno != EAGAIN;
+            return got > 0 && !is_over ? static_cast<ssize_t>(got) : refusal;
         }
         got += part;
     }

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 
+#include "descriptor.h"
 #include "tls.h"
 
 namespace mcbpd {
@@ -16,27 +17,26 @@ constexpr size_t kFlushBudget = (size_t{1} << 20) + (size_t{64} << 10);
 
 class Transport {
   public:
-    // Takes the socket over. Without a context it is plain.
-    Transport(int fd, SSL_CTX* tls);
+    // Without a context it is plain.
+    Transport(Descriptor socket, SSL_CTX* tls);
     Transport(const Transport&) = delete;
     Transport& operator=(const Transport&) = delete;
-    ~Transport();
 
-    int fd() const { return fd_; }
+    int fd() const { return socket_.get(); }
     // Null: plain.
     SSL* tls() const { return tls_.get(); }
 
     // As recv(2); 0: the peer has said that it is the end. Of TLS as many records as fit, so there
     // must be room for a whole one.
     ssize_t read(char* to, size_t room) {
-        return tls_ ? read_records(to, room) : recv(fd_, to, room, 0);
+        return tls_ ? read_records(to, room) : recv(fd(), to, room, 0);
     }
     // Whether nothing follows what was read, because no further event may report it.
     bool has_ended() const { return has_ended_; }
     // As sendmsg(2), but TLS takes no more than a flush may send. After less than the whole message
     // the next one begins with what was not taken, however it has moved or grown.
     ssize_t send(const msghdr& message) {
-        return tls_ ? send_pieces(message) : sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        return tls_ ? send_pieces(message) : sendmsg(fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
     // How many bytes of the next message are encrypted already.
     size_t promised() const { return promised_; }
@@ -56,7 +56,7 @@ class Transport {
     bool send_piece(const iovec& piece, size_t& taken);
     ssize_t refused(int result) const;
 
-    const int fd_;
+    const Descriptor socket_;
     TlsPtr tls_;
     bool has_ended_ = false;
     size_t promised_ = 0;
