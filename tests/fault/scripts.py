@@ -132,8 +132,9 @@ class McbpdScript(Habits):
             if at + 8 > end:
                 break
             self._unknown.pop(0)
-        if self._expected[self.received : end] != data:
-            wrong = next(i for i, byte in enumerate(data) if byte != self._expected[self.received + i])
+        expected = self._expected[self.received : end]
+        if expected != data:
+            wrong = next(i for i, byte in enumerate(data) if byte != expected[i])
             return f"wrong at byte {self.received + wrong}"
         self.received = end
         return None
