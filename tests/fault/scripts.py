@@ -166,23 +166,25 @@ class Lines:
     def take(self, data):
         self.received += len(data)
         self._input += data
-        at = 0
-        while (end := self._input.find(b"\n", at)) >= 0:
-            words = bytes(self._input[at:end]).split(b" ")
-            at_next = end + 1
-            body = None
-            if words[0] == b"MSG":
-                at_next += int(words[2]) + 1
-                if at_next > len(self._input):
-                    break
-                body = bytes(self._input[end + 1 : at_next])
-            try:
-                self.take_line(words, body)
-            except ValueError as error:
-                return f"wrong before byte {self.received}: {error}"
-            at = at_next
-        del self._input[:at]
+        try:
+            while self._take_one():
+                pass
+        except (ValueError, IndexError) as error:
+            return f"wrong before byte {self.received}: {error}"
         return None
+
+    def _take_one(self):
+        """A line, or a message. Returns whether it was all there."""
+        end = self._input.find(b"\n") + 1
+        if end == 0:
+            return False
+        words = bytes(self._input[: end - 1]).split(b" ")
+        body = int(words[2]) + 1 if words[0] == b"MSG" else 0
+        if end + body > len(self._input):
+            return False
+        self.take_line(words, bytes(self._input[end : end + body]))
+        del self._input[: end + body]
+        return True
 
     def is_complete(self):
         return self.ended and not self._input

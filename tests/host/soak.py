@@ -38,6 +38,8 @@ KIB, MIB = 1 << 10, 1 << 20
 # Of each server.
 CLIENTS_A_SECOND = 4
 MOST_CLIENTS = 16
+# Clients that store something of their own, before the same keys are taken again.
+NUMBERS = 4 * MOST_CLIENTS
 # When a client that behaves is taken to hang, however busy the machine is.
 HANG_SECONDS = 120
 # What may come and go: free blocks in the pools, holes in the heap.
@@ -188,14 +190,16 @@ class McbpdServer(Server):
         super().__init__(name, process, tls._context(None) if over_tls else None)
         self._control = mcbp.connect(process.port, over_tls=over_tls)
         store_shared(self._control)
+        self._number = 0
         self._much = mcbp.request(mcbp.Op.GET, key=shared_key(70000)) * 300
 
     def add_clients(self, now):
         if self._choose.random() < 0.3:
             self.add_misbehaved(now, self._much)
         else:
-            number = self._choose.randrange(1 << 20)
-            script = McbpdScript(self._choose, number, self._context is not None)
+            # Whose keys these were before has gone long ago.
+            self._number = (self._number + 1) % NUMBERS
+            script = McbpdScript(self._choose, self._number, self._context is not None)
             self.add(now, script)
 
     def queued(self):
