@@ -293,8 +293,9 @@ def run_check(row, seed, server, check):
     except Failure as failure:
         row.fail(seed, *failure.args)
     except (OSError, ValueError, RuntimeError, KeyError, IndexError) as error:
-        if (status := server.process.status()) is not None:
-            row.fail(seed, "crash", f"status {status}")
+        status = server.process.status()
+        if status is not None or isinstance(error, ConnectionRefusedError):
+            row.fail(seed, "crash", f"{error}, status {status}")
         else:
             row.fail(seed, "later clients", repr(error))
     return False
