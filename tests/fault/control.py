@@ -26,6 +26,8 @@ CONNECTIONS = 64
 ALL = 1 << 16
 # What ends the connection that it happens to.
 FATAL = {"ECONNRESET", "EPIPE", "epoll_ctl"}
+# No connection can be told from who has asked for memory.
+ALLOCATIONS = KINDS[KINDS.index("mmap") :]
 
 
 class _Shared(ctypes.Structure):
@@ -35,7 +37,6 @@ class _Shared(ctypes.Structure):
         ("spares_main", ctypes.c_uint32),
         ("rates", ctypes.c_uint32 * len(KINDS)),
         ("accepted", ctypes.c_uint32),
-        ("failed_allocations", ctypes.c_uint32),
         ("faults", ctypes.c_uint32 * CONNECTIONS),
         ("counts", ctypes.c_uint64 * len(KINDS)),
         ("sends", ctypes.c_uint64),
@@ -62,7 +63,7 @@ class Control:
         shared = self._shared
         for i, kind in enumerate(KINDS):
             shared.rates[i] = rates.get(kind, 0)
-        shared.accepted = shared.failed_allocations = 0
+        shared.accepted = 0
         shared.faults[:] = [0] * CONNECTIONS
         shared.seed = seed
         shared.epoch += 1
@@ -75,15 +76,6 @@ class Control:
         """What has happened to a connection of this epoch, which are counted from 0."""
         bits = self._shared.faults[number]
         return {kind for i, kind in enumerate(KINDS) if bits >> i & 1}
-
-    @property
-    def failed_allocations(self):
-        """Of this epoch."""
-        return self._shared.failed_allocations
-
-    @property
-    def accepted(self):
-        return self._shared.accepted
 
     def counts(self):
         return dict(zip(KINDS, self._shared.counts))

@@ -53,12 +53,11 @@ enum { CONNECTIONS = 64, DESCRIPTORS = 65536 };
 
 /* The layout is also in control.py. */
 struct control {
-    uint64_t seed;         /* 0: no faults */
-    uint32_t epoch;        /* changes with the seed; written behind the rest */
-    uint32_t spares_main;  /* the main thread's allocations do not fail */
-    uint32_t rates[KINDS]; /* of 65536 calls */
-    uint32_t accepted;     /* connections, in this epoch */
-    uint32_t failed_allocations;
+    uint64_t seed;                /* 0: no faults */
+    uint32_t epoch;               /* changes with the seed; written behind the rest */
+    uint32_t spares_main;         /* the main thread's allocations do not fail */
+    uint32_t rates[KINDS];        /* of 65536 calls */
+    uint32_t accepted;            /* connections, in this epoch */
     uint32_t faults[CONNECTIONS]; /* a bit for each kind that has harmed it in this epoch */
     uint64_t counts[KINDS];       /* ever */
     uint64_t sends;               /* that took something */
@@ -209,8 +208,6 @@ static void note(const struct connection* connection, enum kind kind) {
     if (connection != NULL) {
         __atomic_fetch_or(&control->faults[connection->number], UINT32_C(1) << kind,
                           __ATOMIC_RELAXED);
-    } else {
-        __atomic_fetch_add(&control->failed_allocations, 1, __ATOMIC_RELAXED);
     }
 }
 

@@ -29,7 +29,7 @@ import broker  # noqa: E402
 import mcbp  # noqa: E402
 import tls  # noqa: E402
 from client import Client, play  # noqa: E402
-from control import ALL, FATAL, KINDS, Control  # noqa: E402
+from control import ALL, ALLOCATIONS, FATAL, KINDS, Control  # noqa: E402
 from daemon import PLAIN_OUTPUTS, TLS_OUTPUTS, Daemon  # noqa: E402
 from scripts import (  # noqa: E402
     McbpdScript,
@@ -121,6 +121,7 @@ class Server:
 
 
 class McbpdServer(Server):
+    drops_explain_cuts = False
     # Memory for an item is refused with an answer of the protocol, and is none of the output.
     never_fails = {"malloc in the host"}
 
@@ -181,6 +182,7 @@ class McbpdServer(Server):
 
 
 class FanoutServer(Server):
+    drops_explain_cuts = False
     never_fails = set()
 
     def __init__(self, options, row, library, stderr):
@@ -304,9 +306,9 @@ def run_check(row, seed, server, check):
 def run_seed(row, server, seed, verbose):
     """Returns whether all was well."""
     mode, rates = rates_of(seed)
+    rates = {kind: rate for kind, rate in rates.items() if kind not in server.never_fails}
     control = server.control
     turns, sends, before = control.turns, control.sends, control.counts()
-    rates = {kind: rate for kind, rate in rates.items() if kind not in server.never_fails}
     control.begin(seed, rates)
     try:
         clients = server.start_clients(seed)
@@ -316,47 +318,49 @@ def run_seed(row, server, seed, verbose):
         return False
     # What the server has yet to do for them is done without faults.
     harm = [control.faults_of(number) for number in range(len(clients))]
-    allocations = control.failed_allocations
     control.end()
     counts = {kind: count - before[kind] for kind, count in control.counts().items()}
-    faults = sum(counts.values())
-    turns, sends = control.turns - turns, control.sends - sends
-
+    turns, sends, faults = control.turns - turns, control.sends - sends, sum(counts.values())
     if verbose:
         print(f"{row.name}, seed {seed}, {mode}: {rates}")
-        print(f"  {turns} turns, {sends} sends, {faults} faults, {allocations} of them allocations")
-        for client, kinds in zip(clients, harm):
-            print(f"  {client.outcome} after {client.script.received} bytes: {sorted(kinds)}")
-    good = run_check(row, seed, server, server.check_service)
+        print(f"  {turns} turns, {sends} sends; faults: {counts}")
+
+    failures = len(row.failures)
+    run_check(row, seed, server, server.check_service)
     row.figures["seeds"] += 1
-    row.figures["sessions"] += len(clients)
     for client, kinds in zip(clients, harm):
-        row.figures["bytes"] += client.script.received
-        if client.outcome in ("ended", "reset", "cut"):
-            row.figures[client.outcome] += 1
-        if client.outcome == "cut":
-            has_cause = kinds & FATAL or allocations or getattr(server, "drops_explain_cuts", False)
-            if not has_cause:
-                row.fail(seed, "lost", f"{sorted(kinds)}")
-                good = False
-        elif client.outcome == "hung":
-            row.fail(seed, "hung", f"{sorted(kinds)}, {allocations} allocations")
-            good = False
-        elif client.outcome.startswith("TLS") and counts["malloc in OpenSSL"]:
-            # OpenSSL itself sends what the peer cannot decrypt: an alert, when a record or the
-            # handshake has failed half way. The peer takes none of it for data.
-            row.figures["broken by OpenSSL"] += 1
-        elif client.outcome not in ("ended", "reset"):
-            text = f"{client.outcome} after {client.script.received} bytes: {sorted(kinds)}"
-            row.fail(seed, "wrong bytes", f"{text}, {allocations} allocations")
-            good = False
-        if client.outcome in ("ended", "cut") and missing.get(client):
+        what = f"{client.outcome} after {client.script.received} bytes: {sorted(kinds)}"
+        if verbose:
+            print(f"  {what}")
+        verdict = judge(row, server, client, kinds, counts)
+        if verdict is not None:
+            row.fail(seed, verdict, what)
+        elif client.outcome in ("ended", "cut") and missing.get(client):
             row.fail(seed, "missing bytes", missing[client])
-            good = False
     if turns > 4 * (sends + faults) + OTHER_TURNS:
         row.fail(seed, "spins", f"{turns} turns, {sends} sends, {faults} faults")
-        good = False
-    return good
+    return len(row.failures) == failures
+
+
+def judge(row, server, client, kinds, counts):
+    """What is wrong with how a client fared to whom these kinds of faults have happened, or None."""
+    row.figures["sessions"] += 1
+    row.figures["bytes"] += client.script.received
+    if client.outcome in ("ended", "reset", "cut"):
+        row.figures[client.outcome] += 1
+    if client.outcome in ("ended", "reset"):
+        return None
+    if client.outcome == "cut":
+        refused = any(counts[kind] for kind in ALLOCATIONS)
+        return None if kinds & FATAL or refused or server.drops_explain_cuts else "lost"
+    if client.outcome == "hung":
+        return "hung"
+    if client.outcome.startswith("TLS") and counts["malloc in OpenSSL"]:
+        # OpenSSL itself sends what the peer cannot decrypt: an alert, when a record or the
+        # handshake has failed half way. The peer takes none of it for data.
+        row.figures["broken by OpenSSL"] += 1
+        return None
+    return "wrong bytes"
 
 
 def parse_seeds(text):
