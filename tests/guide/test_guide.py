@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import unittest
 from pathlib import Path
 
@@ -18,8 +19,9 @@ COMPILER = {
 PROGRAMS = {"mcbpd": os.environ["MCBPD"], "mcload": os.environ["MCLOAD"]}
 
 
-def usage(program):
-    return subprocess.run([program, "--help"], capture_output=True, text=True).stderr
+def usage(*program):
+    shown = subprocess.run([*program, "--help"], capture_output=True, text=True)
+    return shown.stdout + shown.stderr
 
 
 def anchors():
@@ -89,7 +91,7 @@ class Guide(unittest.TestCase):
                     self.assertIn(f'"{words[words.index("--preset") + 1]}"', presets)
                     continue
                 if first == "python3":
-                    known = (guide.ROOT / words.pop(0)).read_text()
+                    known = usage(sys.executable, guide.ROOT / words.pop(0))
                 else:
                     known = usage(PROGRAMS[Path(first).name])
                 for option in (word for word in words if word.startswith("--")):

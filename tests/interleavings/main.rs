@@ -13,7 +13,7 @@
 //!
 //! Why shuttle: its locks and atomics can be made at compile time, as the default pool needs, and its threads use
 //! real memory, so that models call the C ABI of the library as it is. It has no weak memory, however: every atomic
-//! is sequentially consistent. `tests/orderings` has loom for the few places where a weaker ordering matters.
+//! is sequentially consistent. An ordering that is too weak is left to ThreadSanitizer.
 
 #![cfg(shuttle)]
 
