@@ -86,6 +86,32 @@ memcheck() {
 
 sanitize() { cmake --workflow --preset "$1"; }
 
+interleavings() {
+    SENDQ_SCHEDULES=$1 RUSTFLAGS='--cfg shuttle' cargo test --locked --profile model \
+        --target-dir target/shuttle --test interleavings -- --nocapture
+}
+
+faults() {
+    build dev mcbpd mcload fanout_sendq sendq_faults
+    python3 tests/fault/mill.py --bin=build/dev/tests --sendq --seeds="$1"
+}
+
+soak() {
+    build dev mcbpd fanout_sendq
+    python3 tests/host/soak.py --bin=build/dev/tests --seconds="$1"
+}
+
+figures() {
+    build_figures
+    python3 tests/bench/figures.py --bin build/release/tests
+}
+
+other_platforms() {
+    need rustc-web cargo-web rust-web-src gcc-aarch64-linux-gnu g++-aarch64-linux-gnu musl-tools \
+        libunwind-14-dev qemu-user
+    tests/platforms/others.sh
+}
+
 steps() {
     run "format" format
     run "clippy" lint_rust
@@ -93,18 +119,37 @@ steps() {
     run "dependencies: licences, sources" dependencies
     run "dependencies: advisories" advisories
     run "header drift" header
-    run "exported symbols and ABI" abi
-    run "clang-tidy and clang analyzer" lint_c
-    run "core against its model" model 100000
+    run "exported symbols, ABI" abi
+    run "clang-tidy, clang analyzer" lint_c
+    run "core against its model" model 50000
+    run "interleavings of threads" interleavings 500
     run "AddressSanitizer, UBSan" sanitize asan
     run "ThreadSanitizer" sanitize tsan
     run "valgrind memcheck" memcheck
+    run "figures that are counted" figures
+    run "servers with faults" faults 101-150
+}
+
+# What takes long.
+more_steps() {
+    run "core against its model, longer" model 500000
+    run "interleavings of threads, longer" interleavings 5000
+    run "servers with faults, more seeds" faults 151-500
+    run "servers for long" soak 300
+    run "other platforms" other_platforms
 }
 
 run_check() {
+    case ${1-} in
+    '' | --all) ;;
+    *) usage >&2 && exit 2 ;;
+    esac
     mkdir -p build/check
-    steps "$@"
-    printf '\n%s\n' "${table[@]}"
+    steps
+    local which="without --all"
+    [[ -z ${1-} ]] || { more_steps && which="with --all"; }
+    printf '\n./dev check, %s\n' "$which"
+    printf '%s\n' "${table[@]}"
     printf '\n%d passed, %d failed, %d skipped\n' $passed $failed $skipped
     ((failed == 0))
 }
