@@ -40,12 +40,14 @@ ssize_t Transport::read_records(char* to, size_t room) {
         forget_errors();
         const int result = SSL_read_ex(tls_.get(), to + got, room - got, &part);
         if (result <= 0) {
-            has_ended_ = SSL_get_error(tls_.get(), result) == SSL_ERROR_ZERO_RETURN;
-            const ssize_t refusal = has_ended_ ? 0 : refused(result);
-            // After any other error OpenSSL takes no answer to what came in before, and says for
-            // ever what it waited for last.
-            const bool is_over = !has_ended_ && errno != EAGAIN;
-            return got > 0 && !is_over ? static_cast<ssize_t>(got) : refusal;
+            const bool is_end = SSL_get_error(tls_.get(), result) == SSL_ERROR_ZERO_RETURN;
+            const ssize_t refusal = is_end ? 0 : refused(result);
+            // What came before a reset is taken.
+            has_ended_ = is_end || errno != EAGAIN;
+            // After an error of its own OpenSSL takes no answer to that, and says for ever what it
+            // waited for last.
+            const bool is_broken = !is_end && errno == EPROTO;
+            return got > 0 && !is_broken ? static_cast<ssize_t>(got) : refusal;
         }
         got += part;
     }
