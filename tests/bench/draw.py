@@ -40,13 +40,13 @@ def frame(rows, height, label):
     """Axes with a name for each row, from the top."""
     figure, axes = pyplot.subplots(figsize=(8, 1 + height * len(rows)), layout="constrained")
     axes.set_yticks(range(len(rows)), rows)
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel(label)
     return figure, axes
 
 
 def save(figure, axes, name):
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(COLOURS), frameon=False)
     path = HERE / f"{name}.svg"
     figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
@@ -58,7 +58,7 @@ def draw_instructions(recorded):
     sides = ("libevent", "sendq")
     instructions = recorded["figures"]["instructions"]
     rows = {row: counts for row, counts in instructions.items() if all(s in counts for s in sides)}
-    figure, axes = frame(rows, 0.45, "instructions in user space")
+    figure, axes = frame(rows, 0.4, f"instructions in user space (commit {recorded['commit']})")
     width = 0.38
     for place, side in enumerate(sides):
         at = [row + (place - 0.5) * width for row in range(len(rows))]
@@ -74,17 +74,16 @@ def draw_times(measured, name, what, base):
     label = (
         f"{what}, {base} = 1 (medians of {measured['rounds']} paired rounds, {measured['commit']})"
     )
-    figure, axes = frame(loads, 0.3, label)
+    figure, axes = frame(loads, 0.35, label)
     axes.axvline(1, color=INK, linewidth=0.8)
     axes.grid(axis="y", linestyle=":", color=COLOURS["libevent"], alpha=0.5)
-    for side, colour in COLOURS.items():
-        dots = [
-            (of["ratio"][side]["median"], row)
-            for row, of in enumerate(loads.values())
-            if side in of["ratio"]
-        ]
-        if dots:
-            axes.scatter(*zip(*dots), label=side, color=colour)
+    ratios = [of["ratio"] for of in loads.values()]
+    sides = [side for side in COLOURS if any(side in ratio for ratio in ratios)]
+    for place, side in enumerate(sides):
+        # Beside each other, so that what is equal hides nothing.
+        shift = (place - (len(sides) - 1) / 2) * 0.2
+        dots = [(r[side]["median"], row + shift) for row, r in enumerate(ratios) if side in r]
+        axes.scatter(*zip(*dots), s=20, label=side, color=COLOURS[side])
     save(figure, axes, name)
 
 

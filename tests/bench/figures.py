@@ -106,13 +106,14 @@ def compare(then, now, present):
     judged = [change for change in changed if change[0][0] not in excused]
     grown = [change for change in judged if is_growth(*change[1:])]
     print(f"{len(flat(now))} beside {origin}: {len(changed)} differ by more than {MARGIN:.0%}")
+    if judged and not grown:
+        print("Some fell. So that they stay there: ./dev figures")
+    sys.stdout.flush()  # the reason comes last
     if grown:
         print(
             f"{len(grown)} grew beside {origin}; if that is meant: ./dev figures", file=sys.stderr
         )
         return 1
-    if judged:
-        print("Some fell. So that they stay there: ./dev figures")
     if excused:
         reasons = (f"{measure} ({why})" for measure, why in excused.items())
         print(f"not compared with {origin}: {', '.join(reasons)}", file=sys.stderr)
