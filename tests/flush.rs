@@ -5,7 +5,7 @@ mod script;
 
 use script::{Answer, Script, Single, WithLocked};
 use sendq::block::HEADER;
-use sendq::iovec::MAX_IOVECS;
+use sendq::iovec::{IoVec, MAX_IOVECS, up_to};
 use sendq::policy::{Hints, Watermarks};
 use sendq::pool::Limits;
 use sendq::slot::{Owner, Slot};
@@ -102,4 +102,15 @@ fn what_is_held_back_is_pushed_when_no_more_can_follow() {
     assert_eq!((sink.offers.len(), sink.pushes), (2, 1));
     assert_eq!(queue.flush(&mut sink, 0), Ok(Hints::NONE));
     assert_eq!((sink.offers.len(), sink.pushes), (3, 1));
+}
+
+#[test]
+fn pieces_are_left_off_where_one_call_takes_only_so_many_bytes() {
+    let bytes = [0; 4];
+    let pieces = [3, 4, 2].map(|len| IoVec::new(bytes.as_ptr(), len));
+    let count = |most| up_to(&pieces, most).len();
+    assert_eq!([9, 8, 7, 6].map(count), [3, 2, 2, 1]);
+    // At least one, whose first bytes are sent then.
+    assert_eq!([3, 2, 0].map(count), [1, 1, 1]);
+    assert!(up_to(&[], 9).is_empty());
 }

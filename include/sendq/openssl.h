@@ -46,6 +46,7 @@
 #include <openssl/ssl.h>
 #include <sendq/sendq.h>
 #if !defined(_WIN32)
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -188,7 +189,11 @@ static inline size_t sendq_ssl_least_(size_t max_bytes, uint64_t len) {
 
 /* SSL_sendfile has sent nothing. */
 static inline int sendq_ssl_file_refused_(sendq_t* q, const SSL* ssl, int result, int error) {
+#if defined(ENODATA)
     int64_t refusal = -ENODATA; /* 0: the file is shorter than promised */
+#else
+    int64_t refusal = -ENOATTR; /* FreeBSD */
+#endif
     if (result < 0 && (sendq_ssl_is_transient_(error) || error == EBUSY)) {
         refusal = -EAGAIN;
     } else if (result < 0) {
@@ -479,12 +484,24 @@ static inline void sendq_bio_prepare_(void) {
  * uses write(2). Kernel TLS (SSL_OP_ENABLE_KTLS) works only that way, and is worth it for files
  * (sendq_ssl_sends_files); with this function it is not used.
  *
- * Returns 0. -EINVAL: ssl is NULL, or fd is negative. -ENOMEM: out of memory.
+ * Returns 0. -EINVAL: ssl is NULL, or fd is negative, or on macOS blocking. -ENOMEM: out of memory.
+ * macOS: an error of fcntl(2) or setsockopt(2).
  */
 static inline int sendq_ssl_set_fd(SSL* ssl, sendq_fd_t fd) {
     if (ssl == NULL || fd < 0) {
         return -EINVAL;
     }
+#if defined(__APPLE__)
+    /* The kernel waits in spite of MSG_DONTWAIT, and older ones do not know MSG_NOSIGNAL. */
+    int on = 1;
+    int mode = fcntl(fd, F_GETFL);
+    if (mode < 0 || setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on) != 0) {
+        return -errno;
+    }
+    if ((mode & O_NONBLOCK) == 0) {
+        return -EINVAL;
+    }
+#endif
     int ready = CRYPTO_THREAD_run_once(&sendq_bio_once_, sendq_bio_prepare_);
     BIO* bio = ready > 0 && sendq_bio_method_ != NULL ? BIO_new(sendq_bio_method_) : NULL;
     if (bio == NULL) {

@@ -132,6 +132,15 @@
  *     no MSG_MORE, and sendq_stats_json reports nothing of the kernel.
  *   - Blocks come from the process heap, not from mappings.
  *
+ * macOS and FreeBSD. What differs there:
+ *
+ *   - Files are read and sent, in steps of 16 KiB. There is no MSG_MORE, and sendq_stats_json reports nothing of
+ *     the kernel.
+ *   - On macOS the socket has to be non-blocking (O_NONBLOCK): the kernel would wait in spite of MSG_DONTWAIT, so
+ *     a blocking one ends the connection with -EINVAL. A flush sets SO_NOSIGPIPE on it. This is fcntl and
+ *     setsockopt before each send, unless the pool has SENDQ_SOCKETS_NONBLOCKING and SENDQ_SIGPIPE_IGNORED.
+ *   - FreeBSD has no ENODATA: -ENOATTR takes its place.
+ *
  * This file is generated (build.rs); edit src/capi instead. */
 
 

@@ -17,6 +17,8 @@ pub type Fd = c_int;
 pub struct Socket {
     fd: Fd,
     pub(super) calls: u32,
+    // FreeBSD has flags of send(2) for both, and no other call that needs them.
+    #[cfg_attr(target_os = "freebsd", allow(dead_code))]
     promises: Promises,
 }
 

@@ -186,7 +186,7 @@ impl Model {
         while again || budget.most > 0 {
             if rest.is_none() && self.gathers_missing(&budget, got) {
                 self.end_flush(calls, shorts, None);
-                self.fail(-libc::ENODATA);
+                self.fail(Errno::NO_DATA.negated());
                 return self.failed;
             }
             let Some(offer) = trace.next() else {
@@ -277,7 +277,7 @@ impl Model {
     fn gathers_missing(&self, budget: &Budget, got: c_int) -> bool {
         let misses = |len: usize| self.available().take(len.min(RECORD)).any(|b| b == MISSING);
         if self.has_large_run() || budget.most != budget.least {
-            return got == -libc::ENODATA && misses(budget.most);
+            return got == Errno::NO_DATA.negated() && misses(budget.most);
         }
         misses(budget.most)
     }
@@ -505,7 +505,7 @@ impl Model {
         self.pass_marks();
         self.rest();
         match next {
-            Some(MISSING) => (-libc::ENODATA, None),
+            Some(MISSING) => (Errno::NO_DATA.negated(), None),
             _ => (-libc::EILSEQ, Some(self.counts.sent + at as u64)),
         }
     }

@@ -5,6 +5,7 @@ use libc::{c_int, c_void, off_t, size_t, ssize_t};
 use sendq::errno::Errno;
 use sendq::iovec::IoVec;
 use sendq::sink::Sink;
+use sendq::sink::platform::MORE;
 use std::cell::Cell;
 use std::ptr::NonNull;
 
@@ -49,8 +50,8 @@ use libc::__error as errno_location;
 
 /// MSG_MORE; never waits, and raises no SIGPIPE.
 fn more(flags: c_int) -> bool {
-    assert_eq!(flags & !libc::MSG_MORE, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-    flags & libc::MSG_MORE != 0
+    assert_eq!(flags & !MORE, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    flags & MORE != 0
 }
 
 #[unsafe(no_mangle)]
