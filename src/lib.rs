@@ -10,6 +10,7 @@
 //!     handle      the handles, and the one entrance of every call on a queue
 //!     ready       tells the registry which queues are ready
 //!     registry    a pool's queues; registry/: their table, the turn of those that are ready
+//!     confinement in debug builds: one thread at a time
 //!     boundary    NULL, panics, lengths, structs of other versions
 //!     lock        a lock that a confined pool does without
 //!   stats       the statistics of a queue and of a pool, as structs and as JSON

@@ -62,7 +62,11 @@
  * Threads. A queue or pool serves one thread at a time, unless it was made with SENDQ_THREADSAFE. Then any
  * thread may append and read the state, and one thread at a time may flush. No lock is held during a system
  * call or a callback. Different queues of one thread-safe pool are independent. After a fork, the child may
- * use the queues and pools that no other thread was using at that moment.
+ * use the queues and pools that no other thread was using at that moment. In a debug build of sendq (cmake's
+ * Debug, cargo's dev profile), a call on a queue or pool without SENDQ_THREADSAFE ends the process by abort(3) while
+ * another thread is in a call on it, its system calls and callbacks included. The message on standard error, which
+ * the logger gets, too, names the function and both threads. Queues of a pool without SENDQ_THREADSAFE are used by
+ * one thread at a time all together.
  *
  * In an event loop, for each connection that has something to send:
  *

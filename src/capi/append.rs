@@ -3,13 +3,14 @@
 use super::boundary::{file, iovecs, readable, sendq_fd_t, slice};
 use super::buf::sendq_buf_t;
 use super::handle::{
-    Call, confined, enter, enter_timed, enter_unlocked, sendq_release_fn, sendq_t,
+    Call, append_confined, during, enter, enter_timed, enter_unlocked, sendq_release_fn, sendq_t,
 };
 use super::part::{check_file, release_at_once};
 use crate::errno::Errno;
 use crate::flush::WithLocked;
 use crate::iovec::{IoVec, MAX_OBJECT};
 use crate::policy::Hints;
+use crate::queue::Queue;
 use crate::release::{self, Shared};
 use crate::slot::{Owner, Slot};
 use libc::c_int;
@@ -29,13 +30,16 @@ use std::ptr::{null, null_mut};
 /// Another -errno: the connection has failed with it (sendq_error).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_append(q: *mut sendq_t, data: *const c_void, len: usize) -> c_int {
+    let write = |queue: &mut Queue| {
+        let fits = len.wrapping_sub(1) < queue.room() && !data.is_null();
+        if fits {
+            // SAFETY: the caller's memory; a length that fits a block is one that memory can have.
+            queue.write(unsafe { std::slice::from_raw_parts(data.cast(), len) });
+        }
+        fits
+    };
     // SAFETY: NULL or the caller's live queue.
-    if let Some(queue) = unsafe { confined(q) }
-        && len.wrapping_sub(1) < queue.room()
-        && !data.is_null()
-    {
-        // SAFETY: the caller's memory; a length that fits a block is one that memory can have.
-        queue.write(unsafe { std::slice::from_raw_parts(data.cast(), len) });
+    if unsafe { append_confined(q, write) } {
         return 0;
     }
     // SAFETY: as the caller says.
@@ -259,27 +263,30 @@ pub unsafe extern "C" fn sendq_splice_n(
 ) -> c_int {
     // SAFETY: NULL or the caller's live queues.
     unsafe {
-        enter_unlocked(to, false, |to| {
-            let from = from.as_ref().ok_or(Errno::INVALID)?;
-            let is_same_kind = to.handle().is_threadsafe() == from.is_threadsafe();
-            if std::ptr::eq(to.handle(), from) || !is_same_kind {
-                return Err(Errno::INVALID);
-            }
-            to.handle().update_time();
-            from.update_time();
-            // Locked in the order of their addresses, so that two threads which splice in opposite directions
-            // do not deadlock. No owner of `from` has to be released.
-            let from = Call::new(from, false);
-            if (&raw const *to.handle()) < (&raw const *from.handle()) {
-                to.with_locked(|to, pool| {
-                    from.with_locked(|from, other| to.splice(pool, from, other, max_bytes))
-                })
-            } else {
-                from.with_locked(|from, other| {
-                    to.with_locked(|to, pool| to.splice(pool, from, other, max_bytes))
-                })
-            }
-        })
+        let splice = || {
+            enter_unlocked(to, false, |to| {
+                let from = from.as_ref().ok_or(Errno::INVALID)?;
+                let is_same_kind = to.handle().is_threadsafe() == from.is_threadsafe();
+                if std::ptr::eq(to.handle(), from) || !is_same_kind {
+                    return Err(Errno::INVALID);
+                }
+                to.handle().update_time();
+                from.update_time();
+                // Locked in the order of their addresses, so that two threads which splice in opposite directions
+                // do not deadlock. No owner of `from` has to be released.
+                let from = Call::new(from, false);
+                if (&raw const *to.handle()) < (&raw const *from.handle()) {
+                    to.with_locked(|to, pool| {
+                        from.with_locked(|from, other| to.splice(pool, from, other, max_bytes))
+                    })
+                } else {
+                    from.with_locked(|from, other| {
+                        to.with_locked(|to, pool| to.splice(pool, from, other, max_bytes))
+                    })
+                }
+            })
+        };
+        during(from, splice)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `sendq_buf_t`.
 
 use super::boundary::{guard, guard_callback, slice};
-use super::handle::{sendq_pool_t, sendq_release_fn};
+use super::handle::{during_pool, sendq_pool_t, sendq_release_fn};
 use crate::errno::{Errno, Result};
 use crate::iovec::IoVec;
 use crate::policy::Hints;
@@ -104,7 +104,8 @@ unsafe fn new(
         }
         Ok(Hints::NONE)
     };
-    guard(make, || ())
+    // SAFETY: NULL or alive, as the caller says.
+    unsafe { during_pool(pool, || guard(make, || ())) }
 }
 
 /// Makes a shared buffer by copying len bytes. It counts against the budget of pool (NULL: the default pool)

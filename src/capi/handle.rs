@@ -1,6 +1,7 @@
 //! The handles of a queue and a pool, and the one entrance of every call on a queue.
 
 use super::boundary::{guard, guard_callback};
+use super::confinement::Confinement;
 use super::ready;
 use super::registry::{Member, NOWHERE, Registry};
 use crate::clock::Clock;
@@ -34,11 +35,13 @@ pub struct sendq_t {
     /// Taken only when THREADSAFE.
     lock: RawMutex,
     lifetime: UnsafeCell<Lifetime>,
+    /// Of a queue that is not THREADSAFE in a pool that is.
+    confinement: Confinement,
 }
 
 /// An idle connection costs no more than 256 bytes of heap: this, eight bytes of malloc's, and 16 of the registry's
 /// table.
-#[cfg(all(target_pointer_width = "64", not(shuttle)))]
+#[cfg(all(target_pointer_width = "64", not(shuttle), not(debug_assertions)))]
 const _: () = assert!(size_of::<sendq_t>() <= 232);
 
 /// Any thread may use it: it is locked during access.
@@ -66,6 +69,7 @@ impl sendq_t {
             listed: AtomicU8::new(0),
             lock: RawMutex::INIT,
             lifetime: UnsafeCell::new(Lifetime::NEW),
+            confinement: Confinement::new(),
         }
     }
 
@@ -249,19 +253,67 @@ pub(super) unsafe fn enter_unlocked(
     asks_clock: bool,
     verb: impl FnOnce(&Call) -> Result<Hints>,
 ) -> c_int {
-    // SAFETY: NULL or alive, as the caller says.
-    let Some(handle) = (unsafe { q.as_ref() }) else {
-        return Errno::INVALID.negated();
+    let enter = || {
+        // SAFETY: NULL or alive, as the caller says.
+        let Some(handle) = (unsafe { q.as_ref() }) else {
+            return Errno::INVALID.negated();
+        };
+        let call = Call::new(handle, asks_clock);
+        let poison = || call.with_locked(|queue, pool| queue.fail(pool, Errno::NOT_RECOVERABLE));
+        let result = guard(|| verb(&call), poison);
+        let deferred = call.deferred.get();
+        if deferred != Deferred::NONE {
+            // SAFETY: alive until here, and not used any more.
+            unsafe { finish(q, deferred) };
+        }
+        result
     };
-    let call = Call::new(handle, asks_clock);
-    let poison = || call.with_locked(|queue, pool| queue.fail(pool, Errno::NOT_RECOVERABLE));
-    let result = guard(|| verb(&call), poison);
-    let deferred = call.deferred.get();
-    if deferred != Deferred::NONE {
-        // SAFETY: alive until here, and not used any more.
-        unsafe { finish(q, deferred) };
+    // SAFETY: NULL or alive, as the caller says.
+    unsafe { during(q, enter) }
+}
+
+/// Runs `call`, a call on the queue `q`, which in a debug build may not overlap with one by another thread.
+///
+/// # Safety
+/// `q` is NULL or a live queue. `call` may free it.
+#[inline(always)]
+pub(super) unsafe fn during<R>(q: *const sendq_t, call: impl FnOnce() -> R) -> R {
+    if !cfg!(debug_assertions) {
+        return call();
     }
-    result
+    // SAFETY: NULL or alive, as the caller says.
+    unsafe {
+        match q.as_ref() {
+            Some(handle) if !handle.is_threadsafe() => {
+                let pool = handle.pool.as_ptr();
+                if !(*pool).pool.is_shared() {
+                    return during_pool(pool, call);
+                }
+                Confinement::during(&raw const (*q).confinement, "queue", call)
+            }
+            _ => call(),
+        }
+    }
+}
+
+/// [`during`] for a call on `pool`.
+///
+/// # Safety
+/// `pool` is NULL or alive. `call` may free it.
+#[inline(always)]
+pub(super) unsafe fn during_pool<R>(pool: *const sendq_pool_t, call: impl FnOnce() -> R) -> R {
+    if !cfg!(debug_assertions) {
+        return call();
+    }
+    // SAFETY: NULL or alive, as the caller says.
+    unsafe {
+        match pool.as_ref() {
+            Some(handle) if !handle.pool.is_shared() => {
+                Confinement::during(&raw const (*pool).confinement, "pool", call)
+            }
+            _ => call(),
+        }
+    }
 }
 
 /// Does the deferred work of a call.
@@ -320,18 +372,28 @@ pub(super) unsafe fn number(
     read: impl FnOnce(&mut Queue, &Pool) -> u64,
 ) -> u64 {
     // SAFETY: NULL or alive, as the caller says.
-    unsafe { q.as_ref() }.map_or(null, |handle| handle.inspect(read))
+    unsafe { q.as_ref().map_or(null, |handle| during(q, || handle.inspect(read))) }
 }
 
-/// The queue behind `q`, if it is confined to one thread, which is the caller's.
+/// Lets `append` append to the queue behind `q`, if it is confined to one thread, which is the caller's. Returns
+/// whether it has.
 ///
 /// # Safety
-/// `q` is NULL or a live queue; it is not used otherwise while the result lives.
-pub(super) unsafe fn confined<'a>(q: *mut sendq_t) -> Option<&'a mut Queue> {
-    // SAFETY: NULL or alive, as the caller says.
-    let handle = unsafe { q.as_ref() }?;
-    // SAFETY: only the caller's thread uses the queue.
-    (!handle.is_threadsafe()).then(|| unsafe { &mut *handle.queue.get() })
+/// `q` is NULL or a live queue. `append` calls nothing that could enter the queue again.
+#[inline(always)]
+pub(super) unsafe fn append_confined(
+    q: *mut sendq_t,
+    append: impl FnOnce(&mut Queue) -> bool,
+) -> bool {
+    // SAFETY: NULL or alive, as the caller says; only the caller's thread uses the queue.
+    unsafe {
+        match q.as_ref() {
+            Some(handle) if !handle.is_threadsafe() => {
+                during(q, || append(&mut *handle.queue.get()))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A release callback: sendq does not need the borrowed memory or the file any more. It is called exactly
@@ -386,6 +448,8 @@ pub struct sendq_pool_t {
     wake: sendq_wake_fn,
     wake_arg: *mut c_void,
     queues: Registry<sendq_t>,
+    /// Of a pool that is not thread-safe, and so of all of its queues.
+    confinement: Confinement,
 }
 
 // SAFETY: a shared pool has a lock. A confined one is used by one thread at a time, which is the host's
@@ -412,7 +476,8 @@ impl sendq_pool_t {
     ) -> sendq_pool_t {
         let queues = Registry::new(pool.is_shared(), wake.is_some());
         let refs = AtomicUsize::new(1);
-        sendq_pool_t { pool, refs, now, now_arg, promises, wake, wake_arg, queues }
+        let confinement = Confinement::new();
+        sendq_pool_t { pool, refs, now, now_arg, promises, wake, wake_arg, queues, confinement }
     }
 
     pub(super) fn pool(&self) -> &Pool {

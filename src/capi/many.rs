@@ -2,7 +2,7 @@
 //! together.
 
 use super::boundary::guard;
-use super::handle::{enter_unlocked, sendq_pool_t, sendq_t};
+use super::handle::{during_pool, enter_unlocked, sendq_pool_t, sendq_t};
 use super::ready;
 use super::state::SENDQ_NEVER;
 use crate::errno::{Errno, Result};
@@ -49,7 +49,8 @@ pub unsafe extern "C" fn sendq_pool_next(pool: *mut sendq_pool_t) -> *mut sendq_
         }
         Ok(Hints::NONE)
     };
-    guard(find, || ());
+    // SAFETY: NULL or alive.
+    unsafe { during_pool(pool, || guard(find, || ())) };
     next
 }
 
@@ -99,7 +100,8 @@ pub unsafe extern "C" fn sendq_pool_retry_after_ns(pool: *const sendq_pool_t) ->
         }
         Ok(Hints::NONE)
     };
-    guard(ask, || ());
+    // SAFETY: NULL or alive.
+    unsafe { during_pool(pool, || guard(ask, || ())) };
     wait
 }
 
@@ -121,7 +123,8 @@ pub unsafe extern "C" fn sendq_pool_set_rate(
         pool.set_rate(bytes_per_second, burst);
         Ok(Hints::NONE)
     };
-    guard(set, || ())
+    // SAFETY: NULL or alive.
+    unsafe { during_pool(pool, || guard(set, || ())) }
 }
 
 /// Returns how many bytes the pool holds now, all of which count against its budget: blocks, including those
@@ -130,7 +133,7 @@ pub unsafe extern "C" fn sendq_pool_set_rate(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_pool_bytes(pool: *const sendq_pool_t) -> u64 {
     // SAFETY: NULL or alive.
-    unsafe { pool.as_ref() }.map_or(0, |pool| pool.pool().usage().sum())
+    unsafe { during_pool(pool, || pool.as_ref().map_or(0, |pool| pool.pool().usage().sum())) }
 }
 
 /// Finds the queues that hold most memory, by sendq_memory: blocks of the pool, borrowed memory, and shared
@@ -234,7 +237,8 @@ unsafe fn find_queues(
         }
         if n == 0 { Ok(Hints::NONE) } else { find(pool, &mut found) }
     };
-    match guard(look, || ()) {
+    // SAFETY: NULL or alive, as the caller says.
+    match unsafe { during_pool(pool, || guard(look, || ())) } {
         0 => found.count as c_int,
         error => error,
     }

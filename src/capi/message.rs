@@ -2,13 +2,14 @@
 
 use super::boundary::{sendq_fd_t, slice};
 use super::handle::{
-    confined, enter, enter_timed, enter_unlocked, number, sendq_release_fn, sendq_t,
+    append_confined, enter, enter_timed, enter_unlocked, number, sendq_release_fn, sendq_t,
 };
 use super::part::{Parts, Plan, sendq_part_t};
 use crate::errno::Errno;
 use crate::flush::send_message;
 use crate::iovec::{Extent, MAX_OBJECT};
 use crate::policy::Hints;
+use crate::queue::Queue;
 use crate::release::Shared;
 use crate::sink::platform::Socket;
 use crate::slot::Owner;
@@ -47,10 +48,9 @@ pub unsafe extern "C" fn sendq_append_message(
     };
     // SAFETY: the caller's live queue, which nothing refers to when an owner is released; its memory.
     unsafe {
-        if let Some(queue) = confined(q)
-            && parts.fits(queue.room())
-            && queue.write_message(parts.slices())
-        {
+        let write =
+            |queue: &mut Queue| parts.fits(queue.room()) && queue.write_message(parts.slices());
+        if append_confined(q, write) {
             parts.release_all();
             return 0;
         }

@@ -10,6 +10,7 @@
 mod append;
 mod boundary;
 mod buf;
+mod confinement;
 mod flush;
 mod handle;
 mod library;

@@ -2,7 +2,8 @@
 
 use super::boundary::{Config, fill, guard, guard_callback, read_config};
 use super::handle::{
-    sendq_alloc_fn, sendq_dealloc_fn, sendq_now_fn, sendq_pool_t, sendq_t, sendq_wake_fn,
+    during_pool, sendq_alloc_fn, sendq_dealloc_fn, sendq_now_fn, sendq_pool_t, sendq_t,
+    sendq_wake_fn,
 };
 use crate::allocator::Allocator;
 use crate::block::{HEADER, MAX_CAPACITY};
@@ -189,5 +190,6 @@ pub unsafe extern "C" fn sendq_pool_stats(
         // SAFETY: the caller's memory of that size.
         unsafe { fill(out, out_size, &stats) }
     };
-    guard(ask, || ())
+    // SAFETY: NULL or alive.
+    unsafe { during_pool(pool, || guard(ask, || ())) }
 }

@@ -1,7 +1,7 @@
 //! `sendq_t`: making and ending a queue.
 
 use super::boundary::{Config, guard, read_config};
-use super::handle::{self, enter, enter_timed, sendq_pool_t, sendq_t};
+use super::handle::{self, during, during_pool, enter, enter_timed, sendq_pool_t, sendq_t};
 use super::pool::SENDQ_THREADSAFE;
 use crate::errno::Errno;
 use crate::policy::{Hints, Watermarks};
@@ -139,7 +139,8 @@ pub unsafe extern "C" fn sendq_new(
         }
         Ok(Hints::NONE)
     };
-    guard(make, || ())
+    // SAFETY: NULL or alive.
+    unsafe { during_pool(pool, || guard(make, || ())) }
 }
 
 /// Frees the queue. Queued bytes are discarded, all owners are released (-ECANCELED), and all memory returns
@@ -150,7 +151,7 @@ pub unsafe extern "C" fn sendq_new(
 pub unsafe extern "C" fn sendq_free(q: *mut sendq_t) {
     if !q.is_null() {
         // SAFETY: not NULL, so the caller's own handle, used for the last time.
-        unsafe { handle::free(q) };
+        unsafe { during(q, || handle::free(q)) };
     }
 }
 

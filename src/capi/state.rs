@@ -1,6 +1,6 @@
 //! The state of a queue and its limits.
 
-use super::handle::{enter, enter_timed, number, sendq_t};
+use super::handle::{during, enter, enter_timed, number, sendq_t};
 use crate::errno::Errno;
 use crate::policy::{Hints, Watermarks};
 use crate::pool::Pool;
@@ -192,7 +192,10 @@ pub unsafe extern "C" fn sendq_retry_after_ns(q: *const sendq_t) -> u64 {
 /// `q` is NULL or a live queue.
 unsafe fn read(q: *const sendq_t, look: impl FnOnce(&mut Queue, &Pool) -> c_int) -> c_int {
     // SAFETY: NULL or alive, as the caller says.
-    unsafe { q.as_ref() }.map_or(Errno::INVALID.negated(), |handle| handle.inspect(look))
+    unsafe {
+        let read = |handle: &sendq_t| during(q, || handle.inspect(look));
+        q.as_ref().map_or(Errno::INVALID.negated(), read)
+    }
 }
 
 /// Asks the host's clock before a number that depends on the time.

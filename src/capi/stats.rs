@@ -1,7 +1,7 @@
 //! The statistics of a queue.
 
 use super::boundary::{fill, guard, sendq_fd_t};
-use super::handle::sendq_t;
+use super::handle::{during, sendq_t};
 use crate::errno::Errno;
 use crate::policy::Hints;
 use crate::sink::socket_info::SocketInfo;
@@ -34,7 +34,8 @@ pub unsafe extern "C" fn sendq_stats(q: *const sendq_t, out: *mut Stats, out_siz
         // SAFETY: the caller's memory of that size.
         unsafe { fill(out, out_size, &stats(queue).0) }
     };
-    guard(ask, || ())
+    // SAFETY: NULL or the caller's live queue.
+    unsafe { during(q, || guard(ask, || ())) }
 }
 
 /// Writes the statistics of a queue as one flat JSON object, such as {"error":0,"copied":124,...}: the fields
@@ -78,7 +79,8 @@ pub unsafe extern "C" fn sendq_stats_json(
         length = stats.write_json(error, &info, room) as c_int;
         Ok(Hints::NONE)
     };
-    match guard(write, || ()) {
+    // SAFETY: NULL or the caller's live queue.
+    match unsafe { during(q, || guard(write, || ())) } {
         0 => length,
         error => error,
     }
