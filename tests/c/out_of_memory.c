@@ -23,8 +23,14 @@ void* __libc_realloc(void* old, size_t size);
 void* __libc_memalign(size_t alignment, size_t size);
 void __libc_free(void* memory);
 
-/* An idle queue takes 256 bytes, and 16 of the table of its pool, which grows by 256 places. */
-enum { BLOCK_HEADER = 8, RARE = 500, IDLE = 240, PLACE = 16, PLACES = 256 };
+/* An idle queue takes 256 bytes, and 16 of them are of the table of its pool, which grows by 256
+ * places. A debug build takes more, because it also keeps which thread is in a call. */
+#ifdef NDEBUG
+enum { IDLE = 240 };
+#else
+enum { IDLE = 256 };
+#endif
+enum { BLOCK_HEADER = 8, RARE = 500, PLACE = 16, PLACES = 256 };
 
 static uint64_t live_bytes;  /* what the allocator takes for all that is allocated */
 static uint64_t allocations; /* in total */
