@@ -1253,7 +1253,8 @@ class queue_calls : public detail::pointer<sendq_t> {
     /// sendq_append_file, with released as for append_ref. A callable that owns the file can close
     /// it.
     template <class F>
-    result append_file(sendq_fd_t fd, std::uint64_t offset, std::uint64_t len, F&& released) noexcept {
+    result append_file(sendq_fd_t fd, std::uint64_t offset, std::uint64_t len,
+                       F&& released) noexcept {
         const auto append = [this, fd, offset, len](auto, sendq_release_fn fn, void* arg) {
             return sendq_append_file(get(), fd, offset, len, fn, arg);
         };
@@ -1440,22 +1441,32 @@ class queue_calls : public detail::pointer<sendq_t> {
         return peek_parts(parts, Count);
     }
     /// sendq_consume: consumes the first bytes, which the host has sent itself.
-    result consume(std::size_t bytes) noexcept { return result(sendq_consume(get(), bytes)); }
+    result consume(std::size_t bytes) noexcept {
+        return result(sendq_consume(get(), bytes));
+    }
 
     /// sendq_close: refuses appends; what is queued is still flushed.
-    result close() noexcept { return result(sendq_close(get())); }
+    result close() noexcept {
+        return result(sendq_close(get()));
+    }
     /// sendq_close_within: close, and discard what is not sent by then (ETIMEDOUT). A negative
     /// timeout has passed at once, like 0.
     result close_within(std::chrono::nanoseconds timeout) noexcept {
         return result(sendq_close_within(get(), detail::to_ns(timeout)));
     }
     /// sendq_discard: discards what is queued.
-    result discard() noexcept { return result(sendq_discard(get())); }
+    result discard() noexcept {
+        return result(sendq_discard(get()));
+    }
     /// sendq_discard_unstarted: discards the messages of which no byte was sent. EINVAL: the queue
     /// counts no messages.
-    result discard_unstarted() noexcept { return result(sendq_discard_unstarted(get())); }
+    result discard_unstarted() noexcept {
+        return result(sendq_discard_unstarted(get()));
+    }
     /// sendq_reset: makes the queue as new, with its config. (reset frees it.)
-    result renew() noexcept { return result(sendq_reset(get())); }
+    result renew() noexcept {
+        return result(sendq_reset(get()));
+    }
     /// sendq_fail: ends the connection with an error that the host has found. EINVAL: error is not
     /// an errno, which is one of the generic or the system category.
     result fail(std::error_code error) noexcept {
@@ -1464,33 +1475,55 @@ class queue_calls : public detail::pointer<sendq_t> {
         return is_errno && error.value() > 0 ? result(sendq_fail(get(), -error.value()))
                                              : result(-EINVAL);
     }
-    result fail(std::errc error) noexcept { return fail(std::make_error_code(error)); }
+    result fail(std::errc error) noexcept {
+        return fail(std::make_error_code(error));
+    }
 
     /// Bytes queued.
-    std::uint64_t queued_bytes() const noexcept { return sendq_queued_bytes(get()); }
+    std::uint64_t queued_bytes() const noexcept {
+        return sendq_queued_bytes(get());
+    }
     /// Bytes queued that are not in files: these count against high, max and the pool's budget.
-    std::uint64_t queued_memory() const noexcept { return sendq_queued_memory(get()); }
+    std::uint64_t queued_memory() const noexcept {
+        return sendq_queued_memory(get());
+    }
     /// Bytes of memory that the queue holds: blocks, borrowed memory, shared buffers.
-    std::uint64_t memory() const noexcept { return sendq_memory(get()); }
+    std::uint64_t memory() const noexcept {
+        return sendq_memory(get());
+    }
     /// Bytes that may be appended before the high watermark or the pool's budget; 0 while paused.
-    std::uint64_t room() const noexcept { return sendq_room(get()); }
+    std::uint64_t room() const noexcept {
+        return sendq_room(get());
+    }
     /// Bytes sent in total. Only increases.
-    std::uint64_t sent_bytes() const noexcept { return sendq_sent_bytes(get()); }
+    std::uint64_t sent_bytes() const noexcept {
+        return sendq_sent_bytes(get());
+    }
     /// Messages that are not wholly sent. 0 unless the queue counts messages.
-    std::uint64_t queued_messages() const noexcept { return sendq_queued_messages(get()); }
+    std::uint64_t queued_messages() const noexcept {
+        return sendq_queued_messages(get());
+    }
     /// Messages that were wholly sent. 0 unless the queue counts messages.
-    std::uint64_t sent_messages() const noexcept { return sendq_sent_messages(get()); }
+    std::uint64_t sent_messages() const noexcept {
+        return sendq_sent_messages(get());
+    }
     /// sendq_state: the current state, for a host that has lost track of the hints: high, blocked,
     /// want_read, more, corked, closed. None for an empty handle.
-    hints state() const noexcept { return result(sendq_state(get())); }
+    hints state() const noexcept {
+        return result(sendq_state(get()));
+    }
     /// The error that ended the connection, or zero.
-    std::error_code error() const noexcept { return result(sendq_error(get())).error(); }
+    std::error_code error() const noexcept {
+        return result(sendq_error(get())).error();
+    }
     /// sendq_set_watermarks: 0 for the defaults.
     result set_watermarks(std::uint64_t low, std::uint64_t high, std::uint64_t max) noexcept {
         return result(sendq_set_watermarks(get(), low, high, max));
     }
     /// sendq_schedule: ready again for pool::next, in the next turn.
-    result schedule() noexcept { return result(sendq_schedule(get())); }
+    result schedule() noexcept {
+        return result(sendq_schedule(get()));
+    }
 
     /// sendq_set_rate: limits the rate, and what may be sent at once after a pause. 0: no limit.
     result set_rate(std::uint64_t bytes_per_second, std::uint64_t burst = 0) noexcept {
