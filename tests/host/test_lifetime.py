@@ -310,6 +310,9 @@ class Lifetime(DaemonCase):
         self.connect_stuck()
         asking = self.connect()
         asking.sendall(mcbp.request(Op.DELETE_BUCKET))
+        # A close resets the connection if there is something to read, as with TLS: not before the request is
+        # read.
+        self.wait_until_detached()
         asking.close()
         self.wait_for_stat("live_items", 0)
         self.wait_for_stat("curr_connections", 1 if self.output in BORROWING else 2)
