@@ -44,16 +44,25 @@
 //! It is 0 when any check is needed. Everything else takes the general path: `capi::handle::enter`, a verb of
 //! [`queue::Queue`], and, if owners have to be released or a failure has to be logged, [`release::run`].
 //!
-//! The laws, each with a test that can fail (`tests/`):
+//! The laws, each with a test that can fail. The model in `tests/model` tests all of them after every step of
+//! random sequences, most of them also through the C ABI. Where each is told, and what else tests it:
 //!
-//! 1. The bytes that are sent are the bytes appended, in order, each once.
-//! 2. Exactly one release for every accepted borrowed piece.
-//! 3. All or nothing: no append is ever half taken.
-//! 4. No lost wake-up, no spin: if bytes are queued, some hint told the host what will move them.
-//! 5. Bounded: memory per queue, memory per pool and work per call have limits that hold.
-//! 6. A drained queue holds no block, and after a burst memory returns to the system.
-//! 7. Progress is measured in bytes sent, never in queue size. An append does not read the clock.
+//! 1. The bytes that are sent are the bytes appended, in order, each once. `model/sending.rs`; by real sockets:
+//!    `c/wire.c`, `c/file.c`.
+//! 2. Exactly one release for every accepted borrowed piece. `model/run.rs`; `c/release.c`, on threads
+//!    `c/shared.c`.
+//! 3. All or nothing: no append is ever half taken. `model/queue.rs` (`admit`); without memory:
+//!    `c/out_of_memory.c`.
+//! 4. No lost wake-up, no spin: if bytes are queued, some hint told the host what will move them. `producer/`, in
+//!    any order of events; many queues: `c/pool_next.c`; on threads: `interleavings/`, `c/threads.c`.
+//! 5. Bounded: memory per queue, memory per pool and work per call have limits that hold. `model/run.rs`
+//!    (`may_refuse`, `check_pool`); to the byte: `c/budget.c`, `c/reserve.c`; time to drain: `c/closing.c`.
+//! 6. A drained queue holds no block, and after a burst memory returns to the system. `model/run.rs`
+//!    (`check_stats`); `c/memory.c`.
+//! 7. Progress is measured in bytes sent, never in queue size. An append does not read the clock. `model/pace.rs`,
+//!    `model/ops.rs` (`needs_no_clock`); `c/stalled.c`.
 //! 8. appended = sent + discarded + queued, at any moment. Budgets count borrowed and shared memory, too.
+//!    `model/run.rs` (`check_stats`, `check_pool`); past 32 bits: `c/figures.c`; on threads: `c/asking.c`.
 //!
 //! `unsafe` is used in `capi`, `release`, `sink`, `clock`, `block`, `joint`, `allocator`, `pages`, `slot`,
 //! `iovec` and `try_box`, and nowhere else.

@@ -20,19 +20,21 @@ static void borrows(void) {
     sendq_free(q);
 }
 
-/* 1 MiB, and a half of it; as much as there is memory for. */
+/* 1 MiB of memory, and a half of it, whatever files are queued. */
 static void watermarks(void) {
+    FILE* file = file_of(bytes, 3);
     sendq_t* q = new_queue(NULL, NULL);
-    for (int set = 0; set < 2; set++) {
+    for (uint64_t in_file = 0; in_file <= 3; in_file += 3) {
         CHECK_IS(sendq_append(q, bytes, (1 << 20) - 1), SENDQ_WAKE);
+        CHECK_IS(sendq_append_file(q, fileno(file), 0, in_file, NULL, NULL), 0);
         CHECK_IS(sendq_append(q, bytes, 1), SENDQ_HIGH);
-        CHECK_IS(sendq_append(q, bytes, sizeof bytes), SENDQ_HIGH);
-        CHECK_IS(sendq_consume(q, (1 << 20) + (1 << 19) - 1), 0);
+        CHECK_IS(sendq_consume(q, (1 << 19) - 1), 0);
         CHECK_IS(sendq_consume(q, 1), SENDQ_RESUME);
         CHECK_IS(sendq_discard(q), 0);
         CHECK_IS(sendq_set_watermarks(q, 0, 0, 0), 0);
     }
     sendq_free(q);
+    CHECK_IS(fclose(file), 0);
 }
 
 int main(void) {
