@@ -71,9 +71,8 @@ def draw_instructions(recorded):
 
 def draw_times(measured, name, what, base):
     loads = {load: of for load, of in measured["loads"].items() if "TLS" not in load}
-    label = (
-        f"{what}, {base} = 1 (medians of {measured['rounds']} paired rounds, {measured['commit']})"
-    )
+    origin = f"medians of {measured['rounds']} paired rounds, commit {measured['commit']}"
+    label = f"{what}, {base} = 1\n({origin})"
     figure, axes = frame(loads, 0.35, label)
     axes.axvline(1, color=INK, linewidth=0.8)
     axes.grid(axis="y", linestyle=":", color=COLOURS["libevent"], alpha=0.5)
