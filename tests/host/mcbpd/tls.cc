@@ -27,8 +27,7 @@ TlsContextPtr make_tls_context(const std::string& cert, const std::string& key) 
         throw std::bad_alloc();
     }
     SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
-    // A client that closes without saying so has ended, as without TLS: the protocol frames itself.
-    SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION);
     SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
     // What a list of pieces needs: each record counts when it has left, the list may move. And an
     // idle connection keeps no buffers.
