@@ -121,18 +121,18 @@ steps() {
     run "dependencies: advisories" advisories
     run "header drift" header
     run "exported symbols, ABI" abi
-    run "clang-tidy, clang analyzer" lint_c
     run "core against its model" model 50000
     run "interleavings of threads" interleavings 5000
     run "AddressSanitizer, UBSan" sanitize asan
-    run "ThreadSanitizer" sanitize tsan
-    run "valgrind memcheck" memcheck
-    run "figures that are counted" figures
     run "servers with faults" faults 101-150
 }
 
 # What takes long.
 more_steps() {
+    run "figures that are counted" figures
+    run "valgrind memcheck" memcheck
+    run "ThreadSanitizer" sanitize tsan
+    run "clang-tidy, clang analyzer" lint_c
     run "core against its model, longer" model 500000
     run "interleavings of threads, longer" interleavings 50000
     run "servers with faults, more seeds" faults 151-500
