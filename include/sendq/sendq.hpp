@@ -242,6 +242,8 @@ class handle : public Calls {
 template <class T>
 struct heap_holder {
     static bool store(T& from, void*& arg) noexcept {
+        // It may be one that was moved before, and restored.
+        // NOLINTNEXTLINE(clang-analyzer-cplusplus.Move)
         arg = ::new (std::nothrow) T(std::move(from));
         return arg != nullptr;
     }

@@ -58,6 +58,7 @@ struct PointerAppender : Appender {
     Pointer owner;
     explicit PointerAppender(Pointer item) : owner(std::move(item)) {}
     sendq::result append(sendq::queue& q) {
+        // After a refusal it is here. NOLINTNEXTLINE(clang-analyzer-cplusplus.Move)
         return q.append_owned(std::move(owner), owner.get()->text);
     }
     bool isHere() const { return owner != nullptr && owner.get()->token.isHere(); }

@@ -82,7 +82,7 @@ TEST_F(Time, LetsGoAtTheRate) {
 TEST_F(Time, NothingButTheSocketHelps) {
     EXPECT_EQ(sendq::queue().retry_after(), std::nullopt);
     EXPECT_EQ(q.retry_after(), std::nullopt) << "nothing waits";
-    ASSERT_TRUE(q.append(std::string(10'000'000, 'x')));
+    ASSERT_TRUE(q.append(makeText(10'000'000)));
     EXPECT_EQ(q.retry_after(), 0ns) << "now";
     ASSERT_TRUE(q.flush(connection.fd()).blocked());
     EXPECT_EQ(q.retry_after(), std::nullopt);

@@ -25,6 +25,7 @@ sendq::result misuse(sendq::queue& q, std::string_view text) {
 #elif defined(POINTER_THAT_OWNS_NOTHING)
     return q.append_owned(owner.get(), text);
 #else
+    // It has to be given, also where a move is a copy. NOLINTNEXTLINE(performance-move-const-arg)
     return q.append_message(sendq::parts(text, part::owned_file(std::move(file), 0, 1)),
                             std::move(owner));
 #endif
