@@ -59,6 +59,10 @@ impl Socket {
     }
 
     fn send(&mut self, buffers: &[WSABUF]) -> Result<usize> {
+        if self.fd == Fd::MAX {
+            // INVALID_SOCKET: Winsock says of it only that it is no socket.
+            return Err(Errno::new(libc::EBADF));
+        }
         let (count, mut sent) = (buffers.len() as u32, 0);
         self.calls += 1;
         // SAFETY: each buffer is readable memory of its length. Without an OVERLAPPED, the call is over when it
