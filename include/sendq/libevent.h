@@ -498,7 +498,8 @@ static inline int sendq_bev_attach_output_(struct bufferevent* bev, sendq_t* q,
     if (evbuffer_get_length(output) > 0 || evbuffer_commit_space(output, NULL, 0) != 0) {
         return -EBUSY;
     }
-    int result = sendq_bev_make_(bufferevent_get_base(bev), bufferevent_getfd(bev), 0, q, out);
+    int result =
+        sendq_bev_make_(bufferevent_get_base(bev), (sendq_fd_t)bufferevent_getfd(bev), 0, q, out);
     if (SENDQ_FAILED(result)) {
         return result;
     }

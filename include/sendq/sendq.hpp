@@ -789,7 +789,7 @@ struct part : sendq_part_t {
         return {std::forward<Owner>(owner), view};
     }
     /// owned_file for any owner of a descriptor: file.release() gives it up and returns it,
-    /// file.reset(sendq_fd_t) takes it back if the append fails. Both must be noexcept.
+    /// file.reset(fd) takes it back if the append fails. Both must be noexcept.
     template <class File, std::enable_if_t<std::is_class_v<std::decay_t<File>>, int> = 0>
     static detail::own_file_part<File> owned_file(File&& file, std::uint64_t offset,
                                                   std::uint64_t len) noexcept {
@@ -915,8 +915,8 @@ class own_file_part {
 
     template <std::size_t Count, class Next>
     int give(sendq_part_t (&parts)[Count], std::size_t i, Next next) const noexcept {
-        parts[i].fd = file_.release();
-        const sendq_fd_t fd = parts[i].fd;
+        const auto fd = file_.release();
+        parts[i].fd = static_cast<sendq_fd_t>(fd);
         const int returned = next();
         if (SENDQ_FAILED(returned)) {
             file_.reset(fd);
@@ -926,9 +926,8 @@ class own_file_part {
 
   private:
     static_assert(!std::is_lvalue_reference_v<File>, "give the file up: std::move(file)");
-    static_assert(
-        noexcept(std::declval<File&>().release()) && noexcept(std::declval<File&>().reset(0)),
-        "release() and reset(sendq_fd_t) must be noexcept");
+    static_assert(noexcept(std::declval<File&>().reset(std::declval<File&>().release())),
+                  "release() and reset(fd) must be noexcept");
     File& file_;
     std::uint64_t offset_;
     std::uint64_t len_;
