@@ -23,6 +23,7 @@ install(FILES ${PROJECT_BINARY_DIR}/sendqConfig.cmake ${PROJECT_BINARY_DIR}/send
 
 set(sendq_pkgconfig ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig)
 file(RELATIVE_PATH sendq_includedir ${sendq_pkgconfig} ${CMAKE_INSTALL_FULL_INCLUDEDIR})
-list(TRANSFORM CMAKE_DL_LIBS PREPEND -l OUTPUT_VARIABLE sendq_dl)
+list(TRANSFORM sendq_system PREPEND -l)
+list(JOIN sendq_system " " sendq_libs_private)
 configure_file(cmake/sendq.pc.in sendq.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/sendq.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
