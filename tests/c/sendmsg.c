@@ -183,6 +183,23 @@ static void bounded(uint64_t high, uint64_t max, uint32_t flags) {
     ends_close(e);
 }
 
+/* max_messages does not refuse what can be sent at once, behind what is queued. */
+static void full_of_messages(void) {
+    sendq_config_t config = {.size = sizeof config, .flags = SENDQ_MESSAGES, .max_messages = 1};
+    sendq_t* q = new_queue(NULL, &config);
+    ends e = ends_unix();
+    CHECK_IS(sendq_append(q, bytes, 10), SENDQ_WAKE);
+    CHECK_IS(sendq_end_message(q), 0);
+    CHECK_IS(sendq_append(q, bytes, 1), -ENOBUFS);
+    struct iovec iov = {bytes + 10, 20};
+    CHECK_IS(send_message(q, e.queue, &iov, 1), 20);
+    unsigned char got[30];
+    CHECK_IS(ends_read(e, got, sizeof got), sizeof got);
+    stream_check(got, 0, sizeof got);
+    sendq_free(q);
+    ends_close(e);
+}
+
 int main(void) {
     stream_fill(bytes, 0, sizeof bytes);
     for (int least = 0; least < 2; least++) {
@@ -194,6 +211,7 @@ int main(void) {
     past_the_queue();
     bad_input();
     refused_after_a_flush();
+    full_of_messages();
     bounded(5000, 0, 0);
     bounded(0, 9000, 0);
     bounded(5000, 0, SENDQ_THREADSAFE);
