@@ -56,7 +56,8 @@ tidy() {
 # With the checks of the clang analyzer (.clang-tidy). The headers are checked where they are included.
 lint_c() {
     build dev
-    git ls-files -z -- 'tests/*.c' 'tests/*.cc' ':!tests/consumer' ':!tests/tsan' | in_parallel tidy
+    git ls-files -z -- 'tests/*.c' 'tests/*.cc' ':!tests/consumer' ':!tests/tsan' \
+        ':!tests/platforms' | in_parallel tidy
 }
 
 dependencies() {
@@ -114,6 +115,12 @@ other_platforms() {
     tests/platforms/others.sh
 }
 
+windows() {
+    need rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64 g++-mingw-w64-x86-64 wine64 googletest \
+        libevent-dev libssl-dev
+    tests/platforms/windows.sh
+}
+
 steps() {
     run "format" format
     run "clippy" lint_rust
@@ -139,6 +146,7 @@ more_steps() {
     run "servers with faults, more seeds" faults 151-500
     run "servers for long" soak 300
     run "other platforms" other_platforms
+    run "Windows" windows
 }
 
 run_check() {

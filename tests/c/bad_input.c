@@ -67,12 +67,14 @@ static int send_message(sendq_t* q) {
     return sendq_send(q, -1, &part, 1, never, NULL, 0);
 }
 
+#if !defined(_WIN32)
 static int send_vector(sendq_t* q) {
     struct iovec iov = {bytes, 1};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     ssize_t sent = sendq_sendmsg(q, -1, &msg, 0);
     return sent < 0 ? -errno : (int)sent;
 }
+#endif
 
 static int reserve(sendq_t* q) {
     void* memory = bytes;
@@ -138,7 +140,9 @@ static const struct {
     {"append_file", append_file, -EINVAL, -EPIPE, -EBUSY, ENDED},
     {"append_message", append_message, -EINVAL, -EPIPE, -EBUSY, ENDED},
     {"send", send_message, -EINVAL, -EPIPE, -EBUSY, ENDED},
+#if !defined(_WIN32)
     {"sendmsg", send_vector, -EINVAL, -EPIPE, -EBUSY, ENDED},
+#endif
     {"notify", notify, -EINVAL, -EPIPE, -EBUSY, ENDED},
     {"reserve", reserve, -EINVAL, -EPIPE, -EBUSY, ENDED},
     {"commit, nothing", commit_nothing, -EINVAL, -EPIPE, SKIPPED, ENDED},
@@ -379,6 +383,13 @@ static void flush_to(int fd, int error, int or_error) {
     sendq_free(q);
 }
 
+/* What a number without a socket gives, and a socket without a peer, or ENOTCONN. */
+#if defined(_WIN32)
+enum { NOTHING = ENOTSOCK, LONELY = ECONNRESET }; /* the second with wine */
+#else
+enum { NOTHING = EBADF, LONELY = EPIPE };
+#endif
+
 /* SIGPIPE has its default action here: raising it would end the test. */
 static void wrong_sockets(void) {
     struct sockaddr_in address;
@@ -392,17 +403,17 @@ static void wrong_sockets(void) {
     CHECK_IS(pipe(pipes), 0);
 
     flush_to(-1, -EBADF, -EBADF);
-    flush_to(INT32_MAX, -EBADF, -EBADF);
-    flush_to(INT32_MIN, -EBADF, -EBADF);
-    flush_to(listener, -EPIPE, -ENOTCONN);
-    flush_to(tcp, -EPIPE, -ENOTCONN);
-    flush_to(local, -EPIPE, -ENOTCONN);
+    flush_to(INT32_MAX, -NOTHING, -NOTHING);
+    flush_to(INT32_MIN, -NOTHING, -NOTHING);
+    flush_to(listener, -LONELY, -ENOTCONN);
+    flush_to(tcp, -LONELY, -ENOTCONN);
+    flush_to(local, -LONELY, -ENOTCONN);
     flush_to(pipes[1], -ENOTSOCK, -ENOTSOCK);
     flush_to(file, -ENOTSOCK, -ENOTSOCK);
     close(e.peer);
     flush_to(e.queue, -EPIPE, -ECONNRESET);
     close(e.queue);
-    flush_to(e.queue, -EBADF, -EBADF);
+    flush_to(e.queue, -NOTHING, -NOTHING);
 
     close(listener);
     close(tcp);

@@ -1,0 +1,26 @@
+/* What libevent's own build finds out about mingw-w64: the sizes, and what of POSIX there is. */
+#define EVENT__HAVE_GETADDRINFO 1
+#define EVENT__HAVE_STRUCT_ADDRINFO 1
+#define EVENT__HAVE_STRUCT_SOCKADDR_IN6 1
+#define EVENT__HAVE_STRUCT_SOCKADDR_STORAGE 1
+#define EVENT__HAVE_STRUCT_IN6_ADDR 1
+#define EVENT__HAVE_SYS_TYPES_H 1
+#define EVENT__HAVE_SYS_TIME_H 1
+#define EVENT__HAVE_STDINT_H 1
+#define EVENT__HAVE_INTTYPES_H 1
+#define EVENT__HAVE_STDDEF_H 1
+#define EVENT__HAVE_ERRNO_H 1
+#define EVENT__HAVE_UINTPTR_T 1
+#define EVENT__HAVE_UINT64_T 1
+#define EVENT__HAVE_UINT32_T 1
+#define EVENT__HAVE_UINT16_T 1
+#define EVENT__HAVE_UINT8_T 1
+#define EVENT__SIZEOF_VOID_P 8
+#define EVENT__SIZEOF_SIZE_T 8
+#define EVENT__SIZEOF_OFF_T 4
+#define EVENT__SIZEOF_LONG 4
+#define EVENT__SIZEOF_LONG_LONG 8
+#define EVENT__SIZEOF_INT 4
+#define EVENT__SIZEOF_SHORT 2
+#define EVENT__SIZEOF_PTHREAD_T 8
+#define EVENT__ssize_t SSIZE_T
