@@ -254,10 +254,12 @@ impl Policy {
         }
     }
 
-    /// Bytes were moved to another queue, and `waiting` remain. HIGH ends as if they had been sent; BLOCKED ends
-    /// if none remain.
-    pub fn on_splice(&mut self, waiting: u64, now: impl FnOnce() -> u64) {
+    /// `len` bytes were moved to another queue, and `waiting` remain. HIGH ends as if they had been sent; BLOCKED
+    /// ends if none remain.
+    pub fn on_splice(&mut self, len: u64, waiting: u64, now: impl FnOnce() -> u64) {
         self.on_consume(waiting);
+        let min_rate = self.cold_mut().and_then(|cold| cold.min_rate.as_mut());
+        min_rate.into_iter().for_each(|min_rate| min_rate.on_splice(len));
         if waiting == 0 && self.flags.any(BLOCKED) {
             self.unblock(now());
         }

@@ -34,6 +34,11 @@ impl MinRate {
         }
     }
 
+    /// `len` bytes were moved to another queue. They are in the total, but the quota is what the socket takes.
+    pub fn on_splice(&mut self, len: u64) {
+        self.sent += len;
+    }
+
     /// For how many nanoseconds the connection has been too slow, with `sent` bytes sent in total. None if it
     /// is not.
     pub fn slow_for(mut self, now: u64, sent: u64) -> Option<u64> {

@@ -325,12 +325,13 @@ impl Queue {
             return Err(Errno::BUSY);
         }
         let rest = from.split_off(from_pool, most, 0)?;
+        let len = from.waiting();
         let spliced = self.splice_all(pool, from, from_pool);
         if let Some(rest) = rest {
             from.put_back(rest);
         }
         if spliced.is_ok() {
-            from.policy.on_splice(from.waiting(), || from_pool.now());
+            from.policy.on_splice(len, from.waiting(), || from_pool.now());
         }
         spliced
     }

@@ -70,9 +70,28 @@ static void clocks(void) {
     now_ns = 0;
 }
 
+/* What another queue has taken is not what a minimum rate asks for. */
+static void spliced(void) {
+    sendq_t* q = new_simulated_queue();
+    sendq_t* other = new_simulated_queue();
+    CHECK_IS(sendq_set_min_rate(q, 10, SECOND), 0);
+    CHECK(sendq_append(q, bytes, 100) >= 0);
+    CHECK_IS(stalled(q), 0);
+    now_ns += 2 * SECOND;
+    CHECK(sendq_consume(q, 1) >= 0);
+    CHECK(sendq_splice_n(other, q, 50) >= 0);
+    CHECK(sendq_consume(q, 1) >= 0);
+    CHECK_IS(stalled(q), 2 * SECOND);
+    CHECK(sendq_consume(q, 9) >= 0);
+    CHECK_IS(stalled(q), 0);
+    sendq_free(other);
+    sendq_free(q);
+}
+
 int main(void) {
     constant_size_that_drains(ends_unix(), 100);
     constant_size_that_drains(ends_tcp(), 50000);
     clocks();
+    spliced();
     return 0;
 }
