@@ -383,7 +383,7 @@ impl Block {
             len -= copied;
             start = slot.at;
             let rest = slot.len() - inside;
-            if len < rest {
+            if len < rest || len == 0 && slot.leads() {
                 return Ok(cut(start, i, inside + len));
             }
             len -= rest;
@@ -397,7 +397,11 @@ impl Block {
     fn begins_with_notification(&self) -> bool {
         let Header { start, sent_slots, slots, head_offset, .. } = *self.header();
         let is_at_slot = sent_slots < slots && head_offset == 0;
-        is_at_slot && self.slot_ref(sent_slots).len() == 0 && self.slot_ref(sent_slots).at == start
+        if !is_at_slot {
+            return false;
+        }
+        let slot = self.slot_ref(sent_slots);
+        slot.len() == 0 && slot.at == start && !slot.leads()
     }
 
     /// Moves what is behind `cut` to `to`, which has space for it. Of copied bytes that are to be discarded only

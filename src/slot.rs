@@ -133,6 +133,11 @@ impl Slot {
         };
     }
 
+    /// It is the owner of a message all of which follows it.
+    pub(crate) fn leads(&self) -> bool {
+        self.fd == MESSAGE && self.place == 0 && self.beside > 0
+    }
+
     /// If it is that of a message's owner: how many bytes of the message precede it.
     pub(crate) fn message_before(&self) -> Option<u64> {
         (self.fd == MESSAGE).then_some(self.place)

@@ -527,6 +527,33 @@ static void corked_and_discarded(void) {
     sendq_free(q);
 }
 
+/* In a release callback: what is queued is one message, and ten bytes are another. */
+typedef struct {
+    sendq_t* q;
+    owner appended;
+} appender;
+
+static void append_another(void* arg, const void* data, size_t len, int reason) {
+    appender* a = arg;
+    (void)data, (void)len, (void)reason;
+    sendq_part_t part = sendq_part_copy(bytes, 10);
+    CHECK_IS(sendq_end_message(a->q), 0);
+    CHECK(sendq_append_message(a->q, &part, 1, release, &a->appended) >= 0);
+}
+
+/* The owner of a message that was appended in a callback precedes it, and is discarded with it. */
+static void discarded_behind_its_owner(void) {
+    appender a = {.q = new_counter(0)};
+    CHECK(sendq_append_ref(a.q, bytes, BODY, append_another, &a) >= 0);
+    CHECK(sendq_append(a.q, bytes, 4) >= 0);
+    CHECK(sendq_consume(a.q, BODY) >= 0);
+    CHECK_IS(sendq_queued_bytes(a.q), 14);
+    CHECK(sendq_discard_unstarted(a.q) >= 0);
+    CHECK_IS(sendq_queued_bytes(a.q), 4);
+    check_released(&a.appended, 0, -ECANCELED);
+    sendq_free(a.q);
+}
+
 int main(void) {
     stream_fill(bytes, 0, sizeof bytes);
     parts_of_all_kinds();
@@ -548,5 +575,6 @@ int main(void) {
     discarded_with_a_reservation();
     no_more_than_the_budget();
     corked_and_discarded();
+    discarded_behind_its_owner();
     return 0;
 }

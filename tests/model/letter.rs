@@ -64,7 +64,9 @@ impl Planned {
         match (owner, last) {
             (Some(id), Some(last)) => {
                 planned.slots += 1;
-                planned.parts.insert(last, Part::owner(id, &message));
+                let owner = Part::owner(id, &message);
+                let leads = last == 0 && planned.bytes > 0;
+                planned.parts.insert(last, if leads { owner.of(&message) } else { owner });
             }
             (id, _) => planned.at_once.extend(id),
         }

@@ -113,7 +113,7 @@ pub struct Part {
     bytes: VecDeque<Byte>,
     /// It was borrowed, or is a notification: this one is released.
     owner: Option<Rc<Owner>>,
-    /// What its bytes belong to.
+    /// What its bytes belong to. For an owner: its message, if all of that follows.
     message: Option<Rc<Message>>,
     mark: Mark,
 }
@@ -176,6 +176,11 @@ impl Part {
         self.size = self.bytes.len();
         let (owner, message) = (self.owner.clone(), self.message.clone());
         Part { kind: self.kind, size, bytes, owner, message, mark: Mark::None }
+    }
+
+    /// It is the owner of a message all of which follows it.
+    fn leads(&self) -> bool {
+        self.bytes.is_empty() && self.message.is_some()
     }
 
     /// It is done with.
@@ -717,7 +722,8 @@ impl Model {
         });
         if let Some(end) = end {
             let rest = self.parts.iter().skip(end + 1);
-            let is_notification = |part: &&Part| part.bytes.is_empty() && part.mark == Mark::None;
+            let is_notification =
+                |part: &&Part| part.bytes.is_empty() && part.mark == Mark::None && !part.leads();
             let kept = end + 1 + rest.take_while(is_notification).count();
             let rest = self.parts.split_off(kept);
             self.cancel(rest.into_iter().collect());
@@ -783,7 +789,7 @@ impl Model {
         from.counts.sent += left as u64;
         // What has no bytes goes with those before it.
         while let Some(part) = from.parts.front_mut() {
-            if left == 0 && !part.bytes.is_empty() {
+            if left == 0 && (!part.bytes.is_empty() || part.leads()) {
                 break;
             }
             let len = part.bytes.len().min(left);
