@@ -1,11 +1,14 @@
-//! The driver for the C ABI. System calls are answered by the script.
+//! The driver for the C ABI. System calls are answered by the script, and allocations can fail.
 
 use super::driver::{Driver, HostClock, PoolDriver, World};
+use super::memory;
 use super::ops::{COPY_BELOW, Setting};
 use super::script::{Script, kernel};
 use libc::{c_int, c_void};
 use sendq::capi::*;
+use sendq::errno;
 use sendq::iovec::IoVec;
+use sendq::sink::Sink;
 use sendq::sink::writer::Write;
 use sendq::slot::Owner;
 use sendq::stats::{PoolStats, Stats};
@@ -42,8 +45,8 @@ pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
         keep_bytes: setting.keep_bytes,
         now: setting.simulated.then_some(simulated_now),
         now_arg: (&raw const *clock).cast_mut().cast(),
-        alloc: None,
-        dealloc: None,
+        alloc: setting.allocates.then_some(memory::alloc),
+        dealloc: setting.allocates.then_some(memory::dealloc),
         alloc_arg: null_mut(),
         wake: setting.tracks.then_some(wake),
         wake_arg: null_mut(),
@@ -137,6 +140,36 @@ impl Queue {
     }
 }
 
+/// The script, as system calls reach it from within sendq.
+struct Kernel(Script);
+
+impl Sink for Kernel {
+    fn write(&mut self, iovecs: &[IoVec], more: bool) -> errno::Result<usize> {
+        memory::outside(|| self.0.write(iovecs, more))
+    }
+    fn send_file(&mut self, fd: i32, at: u64, len: usize, more: bool) -> errno::Result<usize> {
+        memory::outside(|| self.0.send_file(fd, at, len, more))
+    }
+    fn calls(&self) -> u32 {
+        self.0.calls()
+    }
+}
+
+/// Lets `sink` answer the system calls of `call`.
+fn serve<R>(sink: &mut Script, call: impl FnOnce() -> R) -> R {
+    let mut kernel = Kernel(Script { is_kernel: true, ..std::mem::take(sink) });
+    let result = kernel::serve(&mut kernel, call);
+    *sink = kernel.0;
+    result
+}
+
+/// Calls a function of the C ABI.
+macro_rules! call {
+    ($call:expr) => {
+        memory::inside(|| unsafe { $call })
+    };
+}
+
 // SAFETY of all that follows: a live queue, as the run sees to it; memory of the run, which outlives it.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Driver for Queue {
@@ -144,52 +177,52 @@ impl Driver for Queue {
         self.q.cast()
     }
     fn append(&self, bytes: &[u8]) -> c_int {
-        unsafe { sendq_append(self.q, bytes.as_ptr().cast(), bytes.len()) }
+        call!(sendq_append(self.q, bytes.as_ptr().cast(), bytes.len()))
     }
     fn appendv(&self, iovecs: &[IoVec]) -> c_int {
-        unsafe { sendq_appendv(self.q, iovecs.as_ptr(), iovecs.len() as c_int) }
+        call!(sendq_appendv(self.q, iovecs.as_ptr(), iovecs.len() as c_int))
     }
     fn append_ref(&self, data: *const u8, len: usize, owner: Owner) -> c_int {
-        unsafe { sendq_append_ref(self.q, data.cast(), len, owner.release, owner.arg) }
+        call!(sendq_append_ref(self.q, data.cast(), len, owner.release, owner.arg))
     }
     fn append_buf(&self, offset: usize, len: usize) -> c_int {
-        unsafe { sendq_append_buf(self.q, self.shared.0, offset, len) }
+        call!(sendq_append_buf(self.q, self.shared.0, offset, len))
     }
     fn append_file(&self, fd: c_int, offset: u64, len: u64, owner: Owner) -> c_int {
-        unsafe { sendq_append_file(self.q, fd, offset, len, owner.release, owner.arg) }
+        call!(sendq_append_file(self.q, fd, offset, len, owner.release, owner.arg))
     }
     fn notify(&self, owner: Owner) -> c_int {
-        unsafe { sendq_notify(self.q, owner.release, owner.arg) }
+        call!(sendq_notify(self.q, owner.release, owner.arg))
     }
     fn reserve(&self, len: usize) -> Result<*mut u8, c_int> {
         let mut memory = null_mut();
-        match unsafe { sendq_reserve(self.q, len, &mut memory) } {
+        match call!(sendq_reserve(self.q, len, &mut memory)) {
             0 => Ok(memory.cast()),
             errno => Err(errno),
         }
     }
     fn commit(&self, used: usize) -> c_int {
-        unsafe { sendq_commit(self.q, used) }
+        call!(sendq_commit(self.q, used))
     }
     fn cork(&self) -> c_int {
-        unsafe { sendq_cork(self.q) }
+        call!(sendq_cork(self.q))
     }
     fn uncork(&self) -> c_int {
-        unsafe { sendq_uncork(self.q) }
+        call!(sendq_uncork(self.q))
     }
     fn rollback(&self) -> c_int {
-        unsafe { sendq_rollback(self.q) }
+        call!(sendq_rollback(self.q))
     }
     fn splice(&self, from: *const c_void, most: u64) -> c_int {
         let from = from.cast_mut().cast();
         match most {
-            u64::MAX => unsafe { sendq_splice(self.q, from) },
-            most => unsafe { sendq_splice_n(self.q, from, most) },
+            u64::MAX => call!(sendq_splice(self.q, from)),
+            most => call!(sendq_splice_n(self.q, from, most)),
         }
     }
     fn append_message(&self, parts: &[sendq_part_t], owner: Owner) -> c_int {
         let (parts, count) = (self.parts(parts), parts.len() as c_int);
-        unsafe { sendq_append_message(self.q, parts.as_ptr(), count, owner.release, owner.arg) }
+        call!(sendq_append_message(self.q, parts.as_ptr(), count, owner.release, owner.arg))
     }
     fn send_message(
         &self,
@@ -200,21 +233,18 @@ impl Driver for Queue {
     ) -> c_int {
         let (parts, count) = (self.parts(parts), parts.len() as c_int);
         let Owner { release, arg } = owner;
-        sink.is_kernel = true;
-        kernel::serve(sink, || unsafe {
-            let fd = kernel::SOCKET;
-            sendq_send(self.q, fd, parts.as_ptr(), count, release, arg, max_bytes)
-        })
+        let (fd, parts) = (kernel::SOCKET, parts.as_ptr());
+        serve(sink, || call!(sendq_send(self.q, fd, parts, count, release, arg, max_bytes)))
     }
     fn end_message(&self) -> c_int {
-        unsafe { sendq_end_message(self.q) }
+        call!(sendq_end_message(self.q))
     }
     fn discard_unstarted(&self) -> c_int {
-        unsafe { sendq_discard_unstarted(self.q) }
+        call!(sendq_discard_unstarted(self.q))
     }
     fn hole(&self, len: usize) -> Result<u64, c_int> {
         let mut hole = sendq_hole_t { id: u64::MAX };
-        match unsafe { sendq_hole(self.q, len, &mut hole) } {
+        match call!(sendq_hole(self.q, len, &mut hole)) {
             0 => Ok(hole.id),
             errno => {
                 assert_eq!(hole.id, 0);
@@ -224,110 +254,107 @@ impl Driver for Queue {
     }
     fn fill(&self, id: u64, bytes: &[u8]) -> c_int {
         let hole = sendq_hole_t { id };
-        unsafe { sendq_fill(self.q, hole, bytes.as_ptr().cast(), bytes.len()) }
+        call!(sendq_fill(self.q, hole, bytes.as_ptr().cast(), bytes.len()))
     }
     fn reset(&self) -> c_int {
-        unsafe { sendq_reset(self.q) }
+        call!(sendq_reset(self.q))
     }
     fn fail(&self, errno: c_int) -> c_int {
-        unsafe { sendq_fail(self.q, errno) }
+        call!(sendq_fail(self.q, errno))
     }
     fn flush(&self, sink: &mut Script, max_bytes: usize) -> c_int {
-        sink.is_kernel = true;
-        kernel::serve(sink, || unsafe { sendq_flush(self.q, kernel::SOCKET, max_bytes) })
+        serve(sink, || call!(sendq_flush(self.q, kernel::SOCKET, max_bytes)))
     }
     fn flush_with(&self, write: Write, arg: *mut c_void, max_bytes: usize) -> c_int {
-        unsafe { sendq_flush_with(self.q, Some(write), arg, max_bytes) }
+        call!(sendq_flush_with(self.q, Some(write), arg, max_bytes))
     }
     fn sendmsg(&self, sink: &mut Script, iovecs: &[IoVec]) -> isize {
-        sink.is_kernel = true;
-        kernel::serve(sink, || unsafe {
-            let mut msg: libc::msghdr = std::mem::zeroed();
-            msg.msg_iov = iovecs.as_ptr().cast_mut().cast();
-            msg.msg_iovlen = iovecs.len() as _;
-            match sendq_sendmsg(self.q, kernel::SOCKET, &msg, libc::MSG_NOSIGNAL) {
-                -1 => -(std::io::Error::last_os_error().raw_os_error().unwrap() as isize),
-                taken => taken,
-            }
+        let mut msg: libc::msghdr = unsafe { std::mem::zeroed() };
+        msg.msg_iov = iovecs.as_ptr().cast_mut().cast();
+        msg.msg_iovlen = iovecs.len() as _;
+        let (fd, flags) = (kernel::SOCKET, libc::MSG_NOSIGNAL);
+        serve(sink, || match call!(sendq_sendmsg(self.q, fd, &msg, flags)) {
+            -1 => -(std::io::Error::last_os_error().raw_os_error().unwrap() as isize),
+            taken => taken,
         })
     }
     fn verify(&self, iovecs: &[IoVec], bytes: usize) -> (c_int, Option<u64>) {
         let mut at = u64::MAX;
         let (iov, count) = (iovecs.as_ptr(), iovecs.len() as c_int);
-        let got = unsafe { sendq_verify(self.q, iov, count, bytes, &mut at) };
+        let got = call!(sendq_verify(self.q, iov, count, bytes, &mut at));
         (got, (at != u64::MAX).then_some(at))
     }
     fn consume(&self, len: usize) -> c_int {
-        unsafe { sendq_consume(self.q, len) }
+        call!(sendq_consume(self.q, len))
     }
     fn discard(&self) -> c_int {
-        unsafe { sendq_discard(self.q) }
+        call!(sendq_discard(self.q))
     }
     fn close(&self) -> c_int {
-        unsafe { sendq_close(self.q) }
+        call!(sendq_close(self.q))
     }
     fn close_within(&self, timeout: u64) -> c_int {
-        unsafe { sendq_close_within(self.q, timeout) }
+        call!(sendq_close_within(self.q, timeout))
     }
     fn set_watermarks(&self, low: u64, high: u64, max: u64) -> c_int {
-        unsafe { sendq_set_watermarks(self.q, low, high, max) }
+        call!(sendq_set_watermarks(self.q, low, high, max))
     }
     fn set_rate(&self, rate: u64, burst: u64) -> c_int {
-        unsafe { sendq_set_rate(self.q, rate, burst) }
+        call!(sendq_set_rate(self.q, rate, burst))
     }
     fn set_min_rate(&self, rate: u64, window: u64) -> c_int {
-        unsafe { sendq_set_min_rate(self.q, rate, window) }
+        call!(sendq_set_min_rate(self.q, rate, window))
     }
     fn schedule(&self) -> Option<c_int> {
-        Some(unsafe { sendq_schedule(self.q) })
+        Some(call!(sendq_schedule(self.q)))
     }
     fn free(&self) {
-        unsafe { sendq_free(self.q) };
+        call!(sendq_free(self.q));
     }
     fn peek(&self, room: &mut [IoVec]) -> usize {
-        unsafe { sendq_peek(self.q, room.as_mut_ptr(), room.len() as c_int) as usize }
+        call!(sendq_peek(self.q, room.as_mut_ptr(), room.len() as c_int)) as usize
     }
     fn peek_parts(&self) -> Option<Vec<sendq_part_t>> {
         let mut parts = [std::mem::MaybeUninit::<sendq_part_t>::uninit(); 256];
-        let count = unsafe { sendq_peek_parts(self.q, parts.as_mut_ptr().cast(), 256) } as usize;
+        let count = call!(sendq_peek_parts(self.q, parts.as_mut_ptr().cast(), 256)) as usize;
         Some(parts[..count].iter().map(|part| unsafe { part.assume_init() }).collect())
     }
     fn queued_messages(&self) -> u64 {
-        unsafe { sendq_queued_messages(self.q) }
+        call!(sendq_queued_messages(self.q))
     }
     fn sent_messages(&self) -> u64 {
-        unsafe { sendq_sent_messages(self.q) }
+        call!(sendq_sent_messages(self.q))
     }
     fn queued_bytes(&self) -> u64 {
-        unsafe { sendq_queued_bytes(self.q) }
+        call!(sendq_queued_bytes(self.q))
     }
     fn queued_memory(&self) -> u64 {
-        unsafe { sendq_queued_memory(self.q) }
+        call!(sendq_queued_memory(self.q))
     }
     fn memory(&self) -> u64 {
-        unsafe { sendq_memory(self.q) }
+        call!(sendq_memory(self.q))
     }
     fn room(&self) -> u64 {
         unsafe { sendq_room(self.q) }
     }
     fn sent_bytes(&self) -> u64 {
-        unsafe { sendq_sent_bytes(self.q) }
+        call!(sendq_sent_bytes(self.q))
     }
     fn error(&self) -> c_int {
-        unsafe { sendq_error(self.q) }
+        call!(sendq_error(self.q))
     }
     fn state(&self) -> c_int {
-        unsafe { sendq_state(self.q) }
+        call!(sendq_state(self.q))
     }
     fn stalled_ns(&self) -> u64 {
-        unsafe { sendq_stalled_ns(self.q) }
+        call!(sendq_stalled_ns(self.q))
     }
     fn retry_after_ns(&self) -> u64 {
-        unsafe { sendq_retry_after_ns(self.q) }
+        call!(sendq_retry_after_ns(self.q))
     }
     fn stats(&self) -> Stats {
         let mut stats = Stats::default();
-        assert_eq!(unsafe { sendq_stats(self.q, &mut stats, size_of::<Stats>()) }, 0);
+        assert_eq!(call!(sendq_stats(self.q, &mut stats, size_of::<Stats>())), 0);
         stats
     }
 }

@@ -198,12 +198,18 @@ pub struct Setting {
     pub core: bool,
     /// Not in the core.
     pub threadsafe: bool,
+    /// Blocks are allocated by the host. Not in the core.
+    pub allocates: bool,
+    /// Owners call the other queue.
+    pub crosses: bool,
     /// Time is the run's. Otherwise nothing is done or checked that depends on it.
     pub simulated: bool,
     /// Which queues are ready is tracked from the beginning, and not from the first time somebody asks.
     pub tracks: bool,
     /// Watermarks and lengths are so many times as large: for records that are full.
     pub scale: usize,
+    /// Lengths are multiples of this.
+    pub grain: usize,
     /// Parts of the shared payload below this are copied.
     pub share_below: usize,
     /// What the budget does not refuse to a queue; 0: the default.
@@ -426,18 +432,20 @@ pub fn setting() -> impl Strategy<Value = Setting> {
         prop::option::weighted(0.4, 0..12_000_u64),
     );
     let kind = (prop::bool::weighted(0.3), prop::bool::weighted(0.8), 0..4_u8, prop::bool::ANY);
-    let scale = prop_oneof![6 => Just(1_usize), 1 => Just(20)];
+    let host = (prop::bool::ANY, prop::bool::weighted(0.2));
+    let sizes = (prop_oneof![6 => Just(1_usize), 1 => Just(20)], prop_oneof![Just(1), Just(100)]);
     let below = prop_oneof![Just(1_usize), Just(120)];
     let reserve = prop_oneof![3 => Just(1_u64), 2 => Just(0), 2 => Just(1500), 1 => Just(20_000)];
     let counts = || prop::option::weighted(0.7, prop_oneof![2 => Just(0_u64), 1 => 1..5_u64]);
     let max_messages = [counts(), counts()];
-    let all = (memory, kind, scale, below, reserve, max_messages);
-    all.prop_map(|(memory, kind, scale, share_below, reserve, max_messages)| {
+    let all = (memory, kind, host, sizes, below, reserve, max_messages);
+    all.prop_map(|(memory, kind, host, sizes, share_below, reserve, max_messages)| {
         let (chunk_bytes, keep_bytes, budget) = memory;
         let (one_pool, simulated, driver, tracks) = kind;
         // On Windows nothing stands in for the system calls.
         let core = driver < 2 || cfg!(windows);
         let threadsafe = driver == 2 && !core;
+        let ((allocates, crosses), (scale, grain)) = (host, sizes);
         let budget = budget.map(|more| more * scale as u64);
         Setting {
             chunk_bytes,
@@ -446,9 +454,12 @@ pub fn setting() -> impl Strategy<Value = Setting> {
             one_pool,
             core,
             threadsafe,
+            allocates,
+            crosses,
             simulated,
             tracks,
             scale,
+            grain,
             share_below,
             reserve,
             max_messages,

@@ -61,6 +61,8 @@ pub struct Gone {
     reason: c_int,
     /// How much of its message had left.
     left: Option<usize>,
+    /// The last of those that were taken back together.
+    is_last: bool,
 }
 
 /// Who is released, and what it is told.
@@ -74,7 +76,7 @@ pub struct Release {
 
 impl Gone {
     fn new(owner: Rc<Owner>, reason: c_int) -> Gone {
-        Gone { owner, reason, left: None }
+        Gone { owner, reason, left: None, is_last: false }
     }
 
     /// So much has left of its message.
@@ -664,19 +666,23 @@ impl Model {
         }
     }
 
-    /// Who is released next: those whose bytes have left in order, those that were canceled in any order.
+    /// Who is released next: in order, but what is taken back in a callback may come before those that are not
+    /// released yet, or after them. Where it lies in memory decides that, so the `id` that sendq released tells.
     pub fn next_gone(&mut self, id: Option<usize>) -> Option<Gone> {
         let is_it = |gone: &Gone| gone.reason == -libc::ECANCELED && gone.owner.id == id;
         let at = self.gone.iter().position(|gone| id.is_some() && is_it(gone));
-        self.gone.remove(at.unwrap_or(0))
+        let last_before = self.gone.iter().take(at.unwrap_or(0)).rposition(|gone| gone.is_last);
+        self.gone.remove(last_before.map_or(0, |last| last + 1))
     }
 
     /// The last parts are taken back.
     fn cancel(&mut self, parts: Vec<Part>) {
         self.counts.discarded += parts.iter().map(|part| part.bytes.len() as u64).sum::<u64>();
+        let canceled = parts.into_iter().rev().filter_map(|part| part.gone(-libc::ECANCELED));
         // Before those that have left and are not released yet: within a release there may be some.
-        for mut gone in parts.into_iter().rev().filter_map(|part| part.gone(-libc::ECANCELED)) {
+        for (i, mut gone) in canceled.enumerate() {
             gone.count();
+            gone.is_last = i == 0;
             self.gone.push_front(gone);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::driver::{Driver, HostClock, PoolDriver, World, world};
 use super::letter::{Given, Planned};
+use super::memory;
 use super::ops::{COPY_BELOW, Claim, Letter, Op, PartOf, Reaction, SHARED_BYTES, Setting};
 use super::pace::{Bucket, Floor};
 use super::queue::{Byte, Kind, MISSING, Model, Part, Release};
@@ -162,7 +163,7 @@ unsafe extern "C-unwind" fn release(
     reason: c_int,
 ) {
     // SAFETY: the Person that was given with the slot, alive until the run ends.
-    unsafe {
+    memory::outside(|| unsafe {
         let person = &*arg.cast::<Person>();
         assert_eq!(data.cast(), person.address());
         let at = (*person.log).borrow().len();
@@ -175,7 +176,7 @@ unsafe extern "C-unwind" fn release(
         let result = (*person.host).react(person.then, person.id, person.heir);
         DEPTH.set(depth);
         (*person.log).borrow_mut()[at].result = result;
-    }
+    });
 }
 
 /// A writer that follows a script, and does something else in one of its calls.
@@ -197,14 +198,16 @@ const WRITER: usize = usize::MAX - 77;
 unsafe extern "C-unwind" fn write(arg: *mut c_void, data: *const c_void, len: usize) -> i64 {
     // SAFETY: the writer of the flush that calls this, and what it offers.
     let writer = unsafe { &mut *arg.cast::<ScriptedWriter>() };
-    let outcome = writer.script.write(&[IoVec::new(data.cast(), len)], false);
-    if writer.script.offers.len() == writer.at + 1 {
-        // SAFETY: it lives as long as the run.
-        writer.result = Some(unsafe { &*writer.host }.react(writer.then, WRITER, writer.heir));
-        // SAFETY: as above.
-        writer.released = unsafe { &*writer.log }.borrow().len();
-    }
-    outcome.map_or_else(|errno| i64::from(errno.negated()), |taken| taken as i64)
+    memory::outside(|| {
+        let outcome = writer.script.write(&[IoVec::new(data.cast(), len)], false);
+        if writer.script.offers.len() == writer.at + 1 {
+            // SAFETY: it lives as long as the run.
+            writer.result = Some(unsafe { &*writer.host }.react(writer.then, WRITER, writer.heir));
+            // SAFETY: as above.
+            writer.released = unsafe { &*writer.log }.borrow().len();
+        }
+        outcome.map_or_else(|errno| i64::from(errno.negated()), |taken| taken as i64)
+    })
 }
 
 /// A message as it is given to a driver and to the model.
@@ -320,6 +323,7 @@ impl Run {
         len: usize,
         is_kept: bool,
     ) -> Owner {
+        let q = self.called_back(q);
         // So that the id of the person is the last one.
         let heir = self.heir(q, then, self.people.len() + 1);
         self.add_person(q, then, data, Some(len), is_kept, heir)
@@ -327,10 +331,16 @@ impl Run {
 
     /// The owner of a message, of which `memory` is borrowed.
     fn owner(&mut self, q: usize, then: Reaction, memory: Vec<u8>) -> Owner {
+        let q = self.called_back(q);
         let heir = self.heir(q, then, self.people.len() + 1);
         let owner = self.add_person(q, then, None, None, false, heir);
         self.people.last_mut().unwrap().memory = memory;
         owner
+    }
+
+    /// The queue that the owners of what is in the queue `q` call.
+    fn called_back(&self, q: usize) -> usize {
+        if self.setting.crosses { 1 - q } else { q }
     }
 
     fn add_person(
@@ -367,9 +377,12 @@ impl Run {
         &raw const **heir
     }
 
-    /// The owners of what is gone are released, in order, and react.
+    /// The owners of what is gone are released, in order, and react. In a callback of one of them that is left to
+    /// the call that released it.
     fn release(&mut self, q: usize) {
-        let was = std::mem::replace(&mut self.models[q].releasing, true);
+        if std::mem::replace(&mut self.models[q].releasing, true) {
+            return;
+        }
         loop {
             let next = self.log.borrow().get(self.expected.len()).map(|released| released.id);
             let Some(gone) = self.models[q].next_gone(next) else { break };
@@ -377,7 +390,7 @@ impl Run {
                 self.release_one(release);
             }
         }
-        self.models[q].releasing = was;
+        self.models[q].releasing = false;
     }
 
     fn release_at_once(&mut self, id: usize, left: usize) {
@@ -428,6 +441,14 @@ impl Run {
             Reaction::Nothing => 0,
             Reaction::Free if model.freed => 0,
             _ if model.freed => -libc::EINVAL,
+            Reaction::Flush => {
+                let sink = host.flushes.borrow_mut().pop_front().expect("there was one");
+                let mut trace = Trace::of(&sink);
+                let hints = model.flush(&mut trace, 0);
+                trace.end();
+                hints
+            }
+            _ if out_of_memory(got) => got,
             Reaction::Append(len) => {
                 let is_refused = is_refused && model.admit(len) == 0;
                 if is_refused { got } else { model.append(&reply(id, len)) }
@@ -484,13 +505,6 @@ impl Run {
             Reaction::Uncork => model.uncork(),
             Reaction::Close => model.close(),
             Reaction::Rollback => model.rollback(),
-            Reaction::Flush => {
-                let sink = host.flushes.borrow_mut().pop_front().expect("there was one");
-                let mut trace = Trace::of(&sink);
-                let hints = model.flush(&mut trace, 0);
-                trace.end();
-                hints
-            }
             Reaction::Free => {
                 model.free();
                 0
@@ -522,8 +536,11 @@ impl Run {
     }
 
     /// A call for which the queue `q` had room came back with `got`. Whether the pool has room, only the
-    /// pool can say; it may only refuse what could have taken it over its budget.
+    /// pool can say; it may only refuse what could have taken it over its budget, or what there was no memory for.
     fn over_budget(&self, q: usize, got: c_int, needs: u64) -> bool {
+        if out_of_memory(got) {
+            return true;
+        }
         if got != -libc::ENOBUFS || self.max == 0 {
             return false;
         }
@@ -539,7 +556,8 @@ impl Run {
         assert!(held + needs > reserve, "{held} and {needs} are within {reserve}");
     }
 
-    pub fn step(&mut self, q: usize, op: &Op) {
+    /// Does one operation, of which an allocation may fail ([`memory::fail`]).
+    pub fn step(&mut self, q: usize, op: &Op, fails: u32) {
         let skipped = match op {
             Op::CloseWithin(_) | Op::SetRate(..) | Op::SetMinRate(..) => !self.setting.simulated,
             _ => false,
@@ -548,12 +566,14 @@ impl Run {
             return;
         }
         let (asked, released) = (self.clock.asked.get(), self.log.borrow().len());
+        memory::fail(fails);
         if let Some((got, want)) = self.apply(q, op) {
             self.release(q);
             assert_eq!(got, want, "{op:?}");
         }
         let nobody = self.log.borrow().len() == released;
         assert!(!op.needs_no_clock() || !nobody || self.clock.asked.get() == asked, "{op:?}");
+        memory::fail(0);
     }
 
     /// What the operation gave, and what it should have given, if that was not compared yet.
@@ -567,7 +587,7 @@ impl Run {
                 let fits =
                     (1..=driver.room()).contains(&(*len as u64)) && !self.models[q].is_full();
                 let got = driver.append(&bytes);
-                assert!(!fits || got >= 0, "there was room");
+                assert!(!fits || got >= 0 || out_of_memory(got), "there was room");
                 (got, self.append(q, got, &bytes))
             }
             Op::Appendv(lengths) => {
@@ -672,7 +692,10 @@ impl Run {
                 };
                 (got, want)
             }
-            Op::Cork => (driver.cork(), self.models[q].cork()),
+            Op::Cork => {
+                let got = driver.cork();
+                unless_out_of_memory(got, || self.models[q].cork())
+            }
             Op::Uncork => (driver.uncork(), self.models[q].uncork()),
             Op::Rollback => (driver.rollback(), self.models[q].rollback()),
             Op::Splice(most) => {
@@ -684,13 +707,16 @@ impl Run {
                 let stats = self.pools[1 - q].stats();
                 let moved = stats.used + stats.pinned;
                 let most_bytes = if *most == usize::MAX { u64::MAX } else { *most as u64 };
+                let held = from.driver.memory();
                 let got = driver.splice(from.driver.address(), most_bytes);
+                // Without memory, perhaps no piece was divided: a divided one takes a block more.
+                let is_whole = out_of_memory(got) && from.driver.memory() == held;
                 self.force(1);
                 let want = self.splice(q, got, moved, *most);
                 let from = &mut self.models[1 - q];
                 let is_busy = from.reserved.is_some() || from.offered.is_some();
                 let is_divided = !is_busy && from.corked.is_none();
-                if want < 0 && is_divided && !from.has_holes() && *most > 0 {
+                if want < 0 && is_divided && !is_whole && !from.has_holes() && *most > 0 {
                     from.divide(*most);
                 }
                 (got, want)
@@ -699,10 +725,14 @@ impl Run {
             Op::SendMessage { letter, budget, answers } => {
                 return self.send_message(q, driver, letter, *budget, answers);
             }
-            Op::EndMessage => (driver.end_message(), self.models[q].end_message()),
+            Op::EndMessage => {
+                unless_out_of_memory(driver.end_message(), || self.models[q].end_message())
+            }
             Op::DiscardUnstarted => {
                 self.force(1);
-                (driver.discard_unstarted(), self.models[q].discard_unstarted())
+                unless_out_of_memory(driver.discard_unstarted(), || {
+                    self.models[q].discard_unstarted()
+                })
             }
             Op::Hole(len) => {
                 let made = driver.hole(*len);
@@ -743,23 +773,31 @@ impl Run {
             Op::Discard => (driver.discard(), self.models[q].discard()),
             Op::Close => (driver.close(), self.models[q].close()),
             Op::CloseWithin(timeout) => {
-                (driver.close_within(*timeout), self.models[q].close_within(*timeout))
+                let got = driver.close_within(*timeout);
+                unless_out_of_memory(got, || self.models[q].close_within(*timeout))
             }
-            Op::SetWatermarks(low, high, max) => (
-                driver.set_watermarks(*low, *high, *max),
-                self.models[q].set_watermarks(*low, *high, *max),
-            ),
+            Op::SetWatermarks(low, high, max) => {
+                let got = driver.set_watermarks(*low, *high, *max);
+                unless_out_of_memory(got, || self.models[q].set_watermarks(*low, *high, *max))
+            }
             Op::SetRate(rate, burst) => {
+                let got = driver.set_rate(*rate, *burst);
+                if out_of_memory(got) {
+                    return Some((got, got));
+                }
                 let now = self.models[q].now;
                 let before = self.models[q].rate;
                 self.had_rate |= *rate > 0;
                 self.models[q].ready.is_now &= before.is_none();
                 self.models[q].rate = Bucket::new(*rate, *burst, now)
                     .map(|bucket| before.map_or(bucket, |before| bucket.filled_from(before, now)));
-                (driver.set_rate(*rate, *burst), 0)
+                (got, 0)
             }
             Op::SetMinRate(rate, window) => {
                 let got = driver.set_min_rate(*rate, *window);
+                if out_of_memory(got) {
+                    return Some((got, got));
+                }
                 let valid = *rate == 0 || *window > 0;
                 if valid {
                     self.models[q].floor = Floor::new(*rate, *window, self.models[q].now);
@@ -943,6 +981,9 @@ impl Run {
     ) -> Option<(c_int, c_int)> {
         let message = self.given(q, letter);
         let got = driver.append_message(&message.parts, message.owner);
+        if out_of_memory(got) {
+            return Some((got, got));
+        }
         let below = self.setting.share_below;
         let mut planned = Planned::new(&message.given, message.id, 0, false, below);
         let needs = self.memory_for(&planned);
@@ -984,7 +1025,13 @@ impl Run {
                 (at_once, left) = (std::mem::take(&mut rest.at_once), sent);
                 // What was queued before is held until the call is over, so that the pool may be fuller than it
                 // is now.
-                model.append_message(rest, || sent == 0 && max > 0 && got == -libc::ENOBUFS)
+                let is_refused = || sent == 0 && max > 0 && got == -libc::ENOBUFS;
+                let (_, kept) =
+                    unless_out_of_memory(got, || model.append_message(rest, is_refused));
+                if kept < 0 && sent > 0 {
+                    model.fail(kept);
+                }
+                kept
             });
         self.models[q] = model;
         trace.end();
@@ -1010,6 +1057,8 @@ impl Run {
             return -libc::EBUSY;
         }
         match to.admit(memory) {
+            // A piece may have to be divided before that is asked.
+            _ if out_of_memory(got) => return got,
             0 if len == 0 => return 0,
             0 if to.is_full() => return -libc::ENOBUFS,
             0 if !self.setting.one_pool && self.over_budget(q, got, moved) => return got,
@@ -1074,10 +1123,10 @@ impl Run {
         // What is to be released when the call is over is held until then.
         let holds = model.slots() > 0;
         let refuses = |len: usize| {
-            if self.max > 0 && !holds {
+            if self.max > 0 && !holds && !memory::has_failed() {
                 self.may_refuse(q, self.blocks_for(len));
             }
-            self.max > 0
+            self.max > 0 || memory::has_failed()
         };
         let want = model.sendmsg(&mut trace, &bytes, is_single, got, refuses);
         self.models[q] = model;
@@ -1253,6 +1302,16 @@ impl Run {
             assert_eq!((queues, used, pinned), (0, 0, 0));
         }
     }
+}
+
+/// A call came back with `got`, because an allocation failed: nothing has changed.
+pub fn out_of_memory(got: c_int) -> bool {
+    got == -libc::ENOMEM && memory::has_failed()
+}
+
+/// What a call gave, and what it should have given.
+fn unless_out_of_memory(got: c_int, model: impl FnOnce() -> c_int) -> (c_int, c_int) {
+    (got, if out_of_memory(got) { got } else { model() })
 }
 
 /// The pieces of `bytes` that have these lengths.

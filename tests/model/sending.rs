@@ -1,7 +1,9 @@
 //! What a flush has to do with each answer of its sink: the calls that it made are followed one by one.
 
+use super::memory;
 use super::ops::Claim;
 use super::queue::{Byte, Kind, MISSING, Model, Part};
+use super::run::out_of_memory;
 use super::script::{Offer, Script};
 use libc::c_int;
 use sendq::capi::*;
@@ -28,6 +30,10 @@ impl<'a> Trace<'a> {
         self.offers.get(self.at - 1)
     }
 
+    fn is_over(&self) -> bool {
+        self.at >= self.offers.len()
+    }
+
     fn take(&mut self, len: usize) -> &'a [u8] {
         let (now, later) = self.taken.split_at(len);
         self.taken = later;
@@ -36,7 +42,7 @@ impl<'a> Trace<'a> {
 
     /// All calls were expected.
     pub fn end(&self) {
-        assert!(self.at >= self.offers.len(), "there was a call too many");
+        assert!(self.is_over(), "there was a call too many");
     }
 }
 
@@ -184,13 +190,17 @@ impl Model {
         let mut again = self.offered.is_some();
         let mut rest = self.offered;
         while again || budget.most > 0 {
-            if rest.is_none() && self.gathers_missing(&budget, got) {
+            if rest.is_none() && self.gathers_missing(&budget, got, trace) {
                 self.end_flush(calls, shorts, None);
                 self.fail(Errno::NO_DATA.negated());
                 return self.failed;
             }
             let Some(offer) = trace.next() else {
-                assert_eq!(budget.least, 0, "nothing was in the way");
+                if out_of_memory(got) {
+                    self.end_flush(calls, shorts, None);
+                    return got;
+                }
+                assert!(budget.least == 0 || memory::has_failed(), "nothing was in the way");
                 break;
             };
             calls += 1;
@@ -258,7 +268,7 @@ impl Model {
             return;
         }
         assert!(offer.len > 0 && offer.len <= budget.most.min(RECORD));
-        if !self.has_large_run() {
+        if !self.has_large_run() && !memory::has_failed() {
             assert!(offer.len >= budget.least.min(RECORD), "{} of {}", offer.len, budget.least);
         }
     }
@@ -273,11 +283,12 @@ impl Model {
         })
     }
 
-    /// What would be read for the next record is not all there.
-    fn gathers_missing(&self, budget: &Budget, got: c_int) -> bool {
+    /// What would be read for the next record is not all there. Where nobody can say how much of it is read, the
+    /// result tells.
+    fn gathers_missing(&self, budget: &Budget, got: c_int, trace: &Trace) -> bool {
         let misses = |len: usize| self.available().take(len.min(RECORD)).any(|b| b == MISSING);
-        if self.has_large_run() || budget.most != budget.least {
-            return got == Errno::NO_DATA.negated() && misses(budget.most);
+        if self.has_large_run() || budget.most != budget.least || memory::has_failed() {
+            return got == Errno::NO_DATA.negated() && trace.is_over() && misses(budget.most);
         }
         misses(budget.most)
     }
@@ -318,7 +329,8 @@ impl Model {
             let is_full = refusal == -libc::ENOBUFS;
             return if is_full { -libc::EAGAIN } else { refusal } as isize;
         }
-        if got == -libc::EAGAIN as isize && refuses(kept) {
+        let is_refusal = [-libc::EAGAIN, -libc::ENOMEM].contains(&(got as c_int));
+        if is_refusal && refuses(kept) {
             return got;
         }
         let is_first = self.available().next().is_none();
@@ -369,6 +381,7 @@ impl Model {
         self.end_flush(calls, u64::from(is_short), blocked);
         match taken {
             _ if !is_refused => (taken + kept) as isize,
+            0 if out_of_memory(got as c_int) => got,
             0 => -libc::EAGAIN as isize,
             _ => taken as isize,
         }
