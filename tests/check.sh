@@ -39,6 +39,7 @@ in_parallel() {
 
 format() {
     cargo fmt --check
+    cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
     sources | xargs -0 clang-format --dry-run -Werror
 }
 
@@ -94,6 +95,17 @@ interleavings() {
         --target-dir target/shuttle --test interleavings -- --nocapture
 }
 
+# New sequences of operations, for so many seconds. One that fails is kept in tests/fuzz/artifacts.
+fuzz() {
+    need_cargo_tool fuzz
+    mkdir -p build/fuzz
+    # The stable compiler has what a nightly one offers without that. Comparisons are not traced: the bytes are
+    # seeds, and no operands.
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz --no-trace-compares sequences \
+        build/fuzz tests/fuzz/corpus/sequences \
+        -- -max_len=400 -max_total_time="$1" -seed="$PROPTEST_RNG_SEED"
+}
+
 faults() {
     build dev mcbpd mcload fanout_sendq sendq_faults
     python3 tests/fault/mill.py --bin=build/dev/tests --sendq --seeds="$1"
@@ -143,6 +155,7 @@ more_steps() {
     run "clang-tidy, clang analyzer" lint_c
     run "core against its model, longer" model 500000
     run "interleavings of threads, longer" interleavings 50000
+    run "fuzzing" fuzz 60
     run "servers with faults, more seeds" faults 151-500
     run "servers for long" soak 300
     run "other platforms" other_platforms
