@@ -51,7 +51,7 @@
 //!    `c/wire.c`, `c/file.c`.
 //! 2. Exactly one release for every accepted borrowed piece. `model/run.rs`; `c/release.c`, on threads
 //!    `c/shared.c`.
-//! 3. All or nothing: no append is ever half taken. `model/queue.rs` (`admit`); without memory:
+//! 3. All or nothing: no append is ever half taken. `model/queue.rs` (`admit`); without memory: `model/memory.rs`,
 //!    `c/out_of_memory.c`.
 //! 4. No lost wake-up, no spin: if bytes are queued, some hint told the host what will move them. `producer/`, in
 //!    any order of events; many queues: `c/pool_next.c`; on threads: `interleavings/`, `c/threads.c`.
