@@ -26,6 +26,7 @@ fn main() {
         "capi/message",
         "capi/buf",
         "capi/flush",
+        "capi/zerocopy",
         "capi/state",
         "capi/sendmsg",
         "capi/verify",

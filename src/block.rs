@@ -339,10 +339,14 @@ impl Block {
         Some(*self.slot_ref(i))
     }
 
-    /// Passes what is not consumed before the copied byte at `end` and the slot `slots` to `take`, oldest first.
-    /// Returns false as soon as `take` does. No extent is empty.
+    /// Passes what is not consumed before the copied byte at `end` and the slot `slots` to `take`, oldest first,
+    /// each with the slot that it is of, if any. Returns false as soon as `take` does. No extent is empty.
     #[inline(always)]
-    fn each_extent(&self, (end, slots): (u32, u32), take: &mut impl FnMut(Extent) -> bool) -> bool {
+    fn each_extent(
+        &self,
+        (end, slots): (u32, u32),
+        take: &mut impl FnMut(Extent, Option<&Slot>) -> bool,
+    ) -> bool {
         let Header { mut start, sent_slots, head_offset: mut offset, .. } = *self.header();
         for i in sent_slots..slots {
             let slot = self.slot_ref(i);
@@ -350,16 +354,16 @@ impl Block {
             if slot.len() == 0 {
                 continue;
             }
-            if start < slot.at && !take(self.copied(start, slot.at)) {
+            if start < slot.at && !take(self.copied(start, slot.at), None) {
                 return false;
             }
             start = slot.at;
-            if !take(slot.rest(offset)) {
+            if !take(slot.rest(offset), Some(slot)) {
                 return false;
             }
             offset = 0;
         }
-        start == end || take(self.copied(start, end))
+        start == end || take(self.copied(start, end), None)
     }
 
     /// Where the first `len` bytes that are not consumed end, if the copied bytes end at `end`; or how many are

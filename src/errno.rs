@@ -29,6 +29,8 @@ pub fn uninterrupted<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
 impl Errno {
     /// Invalid argument.
     pub const INVALID: Errno = Errno::known(libc::EINVAL);
+    /// An address that is not the caller's, or that the kernel cannot map.
+    pub const FAULT: Errno = Errno::known(libc::EFAULT);
     /// Out of memory.
     pub const NO_MEMORY: Errno = Errno::known(libc::ENOMEM);
     /// A cap or a budget is exceeded.

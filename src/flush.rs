@@ -4,7 +4,7 @@ use crate::errno::{Errno, Result, uninterrupted};
 use crate::iovec::{Extent, Fill, IOV_MAX, IoVec, IoVecs, MAX_IOVECS, written};
 use crate::policy::Hints;
 use crate::pool::Pool;
-use crate::queue::{Flushed, Queue};
+use crate::queue::{Flushed, Queue, Run};
 use crate::sink::Sink;
 use libc::c_int;
 use std::mem::MaybeUninit;
@@ -23,6 +23,8 @@ enum Offer {
     Memory(usize),
     /// A part of a file: its descriptor, and the offset in it.
     File(c_int, u64),
+    /// Iovecs that are not copied: how many, of how many slots, and whether these are of messages.
+    Zerocopy(usize, usize, bool),
 }
 
 type Room = [MaybeUninit<IoVec>; MAX_IOVECS];
@@ -48,15 +50,22 @@ struct FlushState<'a, S> {
 /// other threads append meanwhile is left for the next call: so the call ends, however fast they are.
 ///
 /// BLOCKED: bytes remain, and the sink is full. MORE: bytes remain, and the budget is spent. RESUME: what is
-/// queued has dropped to the low watermark. BUSY: another flush is in progress. TIMED_OUT: the deadline had
+/// queued has dropped to the low watermark. UNACKED: the sink knows how to send without a copy
+/// ([`crate::reap::reap`]). BUSY: another flush is in progress. TIMED_OUT: the deadline had
 /// passed. Any other error ends the connection: the queue has failed with it and keeps nothing.
 #[inline(never)]
 pub fn flush<S: Sink>(q: &impl WithLocked, sink: &mut S, max_bytes: usize) -> Result<Hints> {
     let mut state = FlushState::new(sink);
     q.with_locked(|queue, pool| state.begin(queue, pool, max_bytes))?;
     while let Some(offer) = state.offer {
+        if let Offer::Zerocopy(count, slots, has_messages) = offer {
+            state.send_zerocopy(q, count, slots, has_messages)?;
+            continue;
+        }
         let outcome = uninterrupted(|| state.make(offer));
-        q.with_locked(|queue, pool| state.account(queue, pool, outcome))?;
+        q.with_locked(|queue, pool| {
+            state.account(queue, pool, outcome, |queue, taken| queue.on_sent(pool, taken))
+        })?;
     }
     Ok(state.hints)
 }
@@ -96,9 +105,17 @@ impl<'a, S: Sink> FlushState<'a, S> {
         if self.budget == 0 {
             return self.end(queue, pool);
         }
-        let mut fill = Fill::new(&mut self.room, self.budget);
+        let run = if self.sink.knows_zerocopy() {
+            queue.next_run(self.budget)
+        } else {
+            Run::copied(self.budget)
+        };
+        let mut fill = Fill::new(&mut self.room, run.bytes);
         queue.each_extent(|extent| fill.add(extent));
         (self.offered, self.offer) = match fill.file {
+            _ if run.slots > 0 => {
+                (fill.bytes, Some(Offer::Zerocopy(fill.count, run.slots, run.has_messages)))
+            }
             _ if fill.count > 0 => (fill.bytes, Some(Offer::Memory(fill.count))),
             Some((fd, offset, len)) => {
                 let len = usize::try_from(len).unwrap_or(usize::MAX).min(self.budget);
@@ -115,6 +132,9 @@ impl<'a, S: Sink> FlushState<'a, S> {
         let more = self.offered < self.budget;
         let (outcome, is_file) = match offer {
             Offer::Memory(count) => (self.sink.write(written(&self.room, count), more), false),
+            Offer::Zerocopy(count, ..) => {
+                (self.sink.write_zerocopy(written(&self.room, count), more), false)
+            }
             Offer::File(fd, offset) => (self.sink.send_file(fd, offset, self.offered, more), true),
         };
         // A part of a file may be sent in several calls, which say that more comes, too.
@@ -126,14 +146,49 @@ impl<'a, S: Sink> FlushState<'a, S> {
         outcome
     }
 
-    /// Accounts for what the sink took of the offer. Only what ends the connection is an error.
+    /// Makes an offer that is not to be copied. If the sink cannot do that, the same is offered again to be copied.
+    #[cold]
+    #[inline(never)]
+    fn send_zerocopy(
+        &mut self,
+        q: &impl WithLocked,
+        count: usize,
+        slots: usize,
+        has_messages: bool,
+    ) -> Result<()> {
+        // It outlives what the queue has of it, so that it is not closed under a lock.
+        let acks = self.sink.acks(q.with_locked(|queue, _| queue.connection()));
+        if !q.with_locked(|queue, _| queue.begin_send(acks.clone(), slots)) {
+            self.offer = Some(Offer::Memory(count));
+            return Ok(());
+        }
+        let outcome = uninterrupted(|| self.make(Offer::Zerocopy(count, slots, has_messages)));
+        q.with_locked(|queue, pool| {
+            if queue.end_send(outcome) {
+                self.offer = Some(Offer::Memory(count));
+                return Ok(());
+            }
+            self.account(queue, pool, outcome, |queue, taken| {
+                queue.on_carried(pool, taken, has_messages)
+            })
+        })
+    }
+
+    /// Accounts for what the sink took of the offer, which `consume` removes. Only what ends the connection is an
+    /// error.
     #[inline(always)]
-    fn account(&mut self, queue: &mut Queue, pool: &Pool, outcome: Result<usize>) -> Result<()> {
+    fn account(
+        &mut self,
+        queue: &mut Queue,
+        pool: &Pool,
+        outcome: Result<usize>,
+        consume: impl FnOnce(&mut Queue, u64) -> Hints,
+    ) -> Result<()> {
         let taken = taken(outcome).inspect_err(|errno| {
             self.end(queue, pool);
             queue.fail(pool, *errno);
         })?;
-        self.hints |= queue.on_sent(pool, taken as u64);
+        self.hints |= consume(queue, taken as u64);
         self.flushed.sent += taken as u64;
         self.budget -= taken;
         if taken == self.offered {
@@ -155,6 +210,7 @@ impl<'a, S: Sink> FlushState<'a, S> {
         self.offer = None;
         self.flushed.calls = self.sink.calls() - self.calls_before;
         queue.end_flush(pool, self.flushed);
+        self.hints |= Hints::UNACKED.when(self.sink.knows_zerocopy());
         if queue.available() > 0 {
             self.hints |= if self.flushed.is_blocked { Hints::BLOCKED } else { Hints::MORE };
         }

@@ -10,18 +10,22 @@
 //!     handle      the handles, and the one entrance of every call on a queue
 //!     ready       tells the registry which queues are ready
 //!     registry    a pool's queues; registry/: their table, the turn of those that are ready
+//!     orphans     what queues that are gone have left in the kernel's hands
 //!     confinement in debug builds: one thread at a time
 //!     boundary    NULL, panics, lengths, structs of other versions
 //!     lock        a lock that a confined pool does without
 //!   stats       the statistics of a queue and of a pool, as structs and as JSON
 //!   log         how connections ended
 //!   release     releases owners after a call, and keeps a queue alive meanwhile
+//!   reap        takes the acknowledgements of what was sent without a copy
 //!   records     a flush in contiguous records, for TLS
 //!   verify      compares what is queued with what another path has sent
 //!   flush       moves bytes from a queue to a sink, or past an empty queue, under a budget
-//!     sink/       where bytes go: a socket, a host's function; gather and compare read them instead
-//!     queue       what is queued, and its limits: every verb once; queue/: append, consume, cork, end
+//!     sink/       where bytes go: a socket, a host's function; gather and compare read them instead; the error
+//!                 queue of a socket
+//!     queue       what is queued, and its limits: every verb once; queue/: append, consume, cork, end, zerocopy
 //!       policy      how much may be queued, how fast it may be sent; policy/: minimum rate, cold fields
+//!         zerocopy    what was sent without a copy, and waits to be acknowledged
 //!       messages    the boundaries between messages
 //!       stream      the bytes in order: write, borrow, consume, cut, join
 //!         joint       the one owner of a slot that was divided
@@ -49,8 +53,8 @@
 //!
 //! 1. The bytes that are sent are the bytes appended, in order, each once. `model/sending.rs`; by real sockets:
 //!    `c/wire.c`, `c/file.c`.
-//! 2. Exactly one release for every accepted borrowed piece. `model/run.rs`; `c/release.c`, on threads
-//!    `c/shared.c`.
+//! 2. Exactly one release for every accepted borrowed piece, and not while the kernel reads it. `model/run.rs`;
+//!    `c/release.c`, on threads `c/shared.c`; without a copy `zerocopy/`, by real sockets `c/zerocopy.c`.
 //! 3. All or nothing: no append is ever half taken. `model/queue.rs` (`admit`); without memory: `model/memory.rs`,
 //!    `c/out_of_memory.c`.
 //! 4. No lost wake-up, no spin: if bytes are queued, some hint told the host what will move them. `producer/`, in
@@ -85,6 +89,7 @@ mod pages;
 pub mod policy;
 pub mod pool;
 pub mod queue;
+pub mod reap;
 pub mod records;
 pub mod release;
 pub mod sink;
@@ -95,3 +100,4 @@ mod sync;
 pub mod token_bucket;
 pub mod try_box;
 pub mod verify;
+pub mod zerocopy;

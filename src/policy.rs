@@ -36,6 +36,8 @@ impl Hints {
     pub const RESUME: Hints = Hints(16);
     /// Bytes remain, and the sink continues once its connection is readable.
     pub const WANT_READ: Hints = Hints(32);
+    /// All is sent, and some of it without a copy that is not acknowledged yet.
+    pub const UNACKED: Hints = Hints(64);
     /// State: what is appended is held back.
     pub const CORKED: Hints = Hints(128);
     /// State: no more appends.
@@ -275,6 +277,13 @@ impl Policy {
         if let Some(cold) = self.cold_mut() {
             cold.bucket.iter_mut().for_each(|bucket| bucket.spend(len, now));
             cold.min_rate.iter_mut().for_each(|min_rate| min_rate.on_sent(now, sent, len));
+        }
+    }
+
+    /// The peer has acknowledged bytes while others are queued.
+    pub fn on_progress(&mut self, now: u64) {
+        if self.flags.any(STARTED) {
+            self.progress = now;
         }
     }
 

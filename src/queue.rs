@@ -12,8 +12,10 @@ mod hole;
 mod memory;
 mod message;
 mod split;
+mod zerocopy;
 
 pub use append::{Piece, Size};
+pub use zerocopy::Run;
 
 use crate::block::MemoryUsage;
 use crate::counters::Counters;
@@ -23,6 +25,7 @@ use crate::messages::Messages;
 use crate::policy::{Changes, Hints, Policy, Watermarks};
 use crate::pool::Pool;
 use crate::stream::Stream;
+use crate::zerocopy::Zerocopy;
 use memory::BurstSize;
 
 /// One connection's output.
@@ -188,6 +191,7 @@ impl Queue {
         let mut usage = self.stream.memory_usage();
         let record = self.policy.cold().and_then(|cold| cold.offered.as_ref()?.copy.as_ref());
         usage.allocated += record.map_or(0, |(block, _)| block.footprint() as u64);
+        usage.borrowed += self.zerocopy().map_or(0, Zerocopy::held_bytes);
         usage
     }
 
@@ -230,6 +234,7 @@ impl Queue {
             | Hints::BLOCKED.when(blocked && !reads)
             | Hints::WANT_READ.when(reads)
             | Hints::MORE.when(offers)
+            | self.unacked().when(self.waiting() == 0)
             | Hints::CORKED.when(self.flags.any(CORKED))
             | Hints::CLOSED.when(self.flags.any(CLOSED))
     }

@@ -51,6 +51,10 @@ pub enum Kind {
     File,
 }
 
+/// Added to the reason of a slot that was sent, in part at least, without a copy: its owner is not released before
+/// that is acknowledged ([`crate::zerocopy`]). All reasons are above -4096.
+pub const CARRIED: c_int = 1 << 16;
+
 const BORROWED: c_int = -1;
 const SHARED: c_int = -2;
 const MESSAGE: c_int = -3;
@@ -68,7 +72,7 @@ pub struct Slot {
     fd: c_int,
     /// The offset in the block's copied bytes that the slot precedes.
     pub(crate) at: u32,
-    /// Why it is not needed any more, once it is completed.
+    /// Why it is not needed any more, once it is completed; 0 before. Plus CARRIED, perhaps more than once.
     pub(crate) reason: c_int,
     /// How many bytes of the owner's piece were sent before the slot was made. For the owner of a message,
     /// how many bytes of the message follow this slot.
@@ -122,20 +126,46 @@ impl Slot {
     /// Records why it is not needed any more. `distance`: how many bytes were consumed before it since this
     /// call began; `following`: how many are consumed after it.
     pub(crate) fn complete(&mut self, reason: c_int, distance: u64, following: u64) {
-        self.reason = reason;
+        self.reason += reason;
         if self.fd != MESSAGE {
             return;
         }
-        self.place = match reason {
-            0 => self.place + following.min(u64::from(self.beside)),
+        self.place = if reason >= 0 {
+            self.place + following.min(u64::from(self.beside))
+        } else {
             // What is discarded has not been sent.
-            _ => self.place.saturating_sub(distance),
+            self.place.saturating_sub(distance)
         };
     }
 
     /// It is the owner of a message all of which follows it.
     pub(crate) fn leads(&self) -> bool {
         self.fd == MESSAGE && self.place == 0 && self.beside > 0
+    }
+
+    /// Marks it as sent in part without a copy.
+    pub(crate) fn carry(&mut self) {
+        self.reason = CARRIED;
+    }
+
+    /// Removes that mark, and replaces its owner.
+    pub(crate) fn unmark(&mut self, owner: Owner) {
+        (self.reason, self.owner) = (0, owner);
+    }
+
+    /// It was sent, in part at least, without a copy.
+    pub(crate) fn is_carried(&self) -> bool {
+        self.reason > 0
+    }
+
+    /// The same slot without that mark. Returns whether its owner may not be released yet: that of a notification
+    /// may, because it owns no bytes.
+    pub(crate) fn landed(self) -> (Slot, bool) {
+        let reason = match self.reason % CARRIED {
+            0 => 0,
+            above => above - CARRIED,
+        };
+        (Slot { reason, ..self }, self.len > 0 && self.fd < 0 || self.fd == MESSAGE)
     }
 
     /// If it is that of a message's owner: how many bytes of the message precede it.
@@ -183,6 +213,11 @@ impl Slot {
         if self.fd < 0 { self.len } else { 0 }
     }
 
+    /// Whether its bytes are in memory.
+    pub fn is_in_memory(&self) -> bool {
+        self.fd < 0
+    }
+
     /// Memory that its owner cannot reuse while it is queued.
     pub fn pinned(&self) -> usize {
         if self.fd == BORROWED { self.len as usize } else { 0 }
@@ -200,7 +235,7 @@ impl Slot {
     /// Divides it after its first `len` bytes, which are fewer than it has. `owner` is that of both parts.
     pub(crate) fn split(self, len: u64, owner: Owner) -> (Slot, Slot) {
         let first = Slot { len, owner, ..self };
-        let rest = Slot { place: self.place + len, len: self.len - len, owner, ..self };
+        let rest = Slot { place: self.place + len, len: self.len - len, owner, reason: 0, ..self };
         (first, rest)
     }
 

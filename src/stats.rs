@@ -4,6 +4,7 @@ use crate::block::MemoryUsage;
 use crate::pool::{NO_LIMIT, Pool};
 use crate::queue::Queue;
 use crate::sink::socket_info::SocketInfo;
+use crate::zerocopy::Zerocopy;
 use std::fmt::{self, Write};
 use std::mem::MaybeUninit;
 
@@ -48,6 +49,16 @@ pub struct Stats {
     pub last_progress_ns: u64,
     /// The result of sendq_stalled_ns.
     pub stalled_ns: u64,
+    /// Bytes sent without a copy (SENDQ_ZEROCOPY), in total.
+    pub zerocopy: u64,
+    /// Sends without a copy that the kernel has acknowledged, in total.
+    pub zerocopy_acked: u64,
+    /// How many of these the kernel has copied after all.
+    pub zerocopy_copied: u64,
+    /// 1: the connection does not do it, or the kernel has copied too often, so that all is copied.
+    pub zerocopy_off: u64,
+    /// Bytes in pieces that are sent, and wait until the kernel does not read them any more.
+    pub unacked: u64,
 }
 
 /// The statistics of a pool. Sizes are in bytes. blocked and waiting do not count the queues that
@@ -73,6 +84,10 @@ pub struct PoolStats {
     pub shared: u64,
     /// The highest sum of used, free, pinned and shared.
     pub peak: u64,
+    /// Connections of queues that are gone, of which the kernel still reads memory (SENDQ_ZEROCOPY).
+    pub orphans: u64,
+    /// Bytes in the pieces of these. They are among pinned or shared.
+    pub orphan_bytes: u64,
 }
 
 impl PoolStats {
@@ -105,6 +120,7 @@ impl Stats {
         let MemoryUsage { allocated, borrowed: pinned, shared: pinned_shared, .. } =
             queue.memory_usage();
         let (borrowed, shared, file) = (counters.borrowed, counters.shared, policy.appended_file());
+        let zerocopy = queue.zerocopy().map(Zerocopy::counters).unwrap_or_default();
         let appended = counters.sent + counters.discarded + queue.waiting();
         Stats {
             copied: appended - borrowed - shared - file,
@@ -124,10 +140,15 @@ impl Stats {
             blocked_ns: policy.blocked_ns(now),
             last_progress_ns: policy.progress(),
             stalled_ns,
+            zerocopy: zerocopy.bytes,
+            zerocopy_acked: zerocopy.acked,
+            zerocopy_copied: zerocopy.copied,
+            zerocopy_off: u64::from(queue.zerocopy().is_some_and(Zerocopy::is_off)),
+            unacked: queue.zerocopy().map_or(0, Zerocopy::held_bytes),
         }
     }
 
-    fn fields(&self) -> [(&'static str, u64); 17] {
+    fn fields(&self) -> [(&'static str, u64); 22] {
         [
             ("copied", self.copied),
             ("borrowed", self.borrowed),
@@ -146,6 +167,11 @@ impl Stats {
             ("blocked_ns", self.blocked_ns),
             ("last_progress_ns", self.last_progress_ns),
             ("stalled_ns", self.stalled_ns),
+            ("zerocopy", self.zerocopy),
+            ("zerocopy_acked", self.zerocopy_acked),
+            ("zerocopy_copied", self.zerocopy_copied),
+            ("zerocopy_off", self.zerocopy_off),
+            ("unacked", self.unacked),
         ]
     }
 

@@ -4,6 +4,7 @@
 //! owners have to be released, but it releases none.
 
 use crate::block::chain::Chain;
+use crate::block::chain::carried::Place;
 use crate::block::{Block, Consumed, MemoryUsage};
 use crate::errno::{Errno, Result};
 use crate::iovec::Extent;
@@ -234,8 +235,45 @@ impl Stream {
 
     /// Passes the available extents to `take`, oldest first, until that returns false. No extent is empty.
     /// The memory stays where it is until it is consumed.
-    pub fn each_extent(&self, take: impl FnMut(Extent) -> bool) {
+    #[inline(always)]
+    pub fn each_extent(&self, mut take: impl FnMut(Extent) -> bool) {
+        self.chain.each_extent(|extent, _| take(extent));
+    }
+
+    /// The same, each with the slot that it is of, if any.
+    pub fn each_piece(&self, take: impl FnMut(Extent, Option<&Slot>) -> bool) {
         self.chain.each_extent(take);
+    }
+
+    /// Whether the first `len` available bytes end inside an extent.
+    pub fn ends_inside(&self, mut len: u64) -> bool {
+        let mut is_inside = false;
+        self.each_extent(|extent| {
+            is_inside = len > 0 && len < extent.len();
+            len = len.saturating_sub(extent.len());
+            len > 0
+        });
+        is_inside
+    }
+
+    /// What was consumed last was sent without a copy: [`Chain::mark_carried`].
+    pub fn mark_carried(&mut self, has_begun: bool, has_messages: bool) {
+        self.chain.mark_carried(has_begun, has_messages);
+    }
+
+    /// What is marked and not completed: [`Chain::carried`].
+    pub fn carried(&self, has_messages: bool) -> [Option<(Place, Slot)>; 2] {
+        self.chain.carried(has_messages)
+    }
+
+    /// Removes a mark, and replaces the owner: [`Chain::unmark`].
+    pub fn unmark(&mut self, place: Place, owner: Owner) {
+        self.chain.unmark(place, owner);
+    }
+
+    /// Takes out what is marked and completed: [`Chain::take_carried`].
+    pub fn take_carried(&mut self, take: impl FnMut(Slot) -> Option<Slot>) {
+        self.chain.take_carried(take);
     }
 
     /// Corks what is appended from here on. NO_MEMORY.

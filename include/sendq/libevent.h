@@ -557,6 +557,9 @@ static inline int sendq_bev_attach_output_(struct bufferevent* bev, sendq_t* q,
  * The host must not write to the SSL, and must not give b a higher priority than bev. Link
  * libevent_openssl.
  *
+ * q should not have SENDQ_ZEROCOPY: bev would not tell anybody of the error events by which the
+ * kernel acknowledges, and libevent would repeat them.
+ *
  * -EINVAL: bev, q or out is NULL, or bev has no socket or no event_base yet. -EBUSY: bytes are in
  * the output buffer of bev, of which TLS may have sent a part: wait for the write callback; or bev
  * is attached already. -ENOTSUP: another kind of bufferevent: a filter, a pair, or TLS on top of

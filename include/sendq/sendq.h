@@ -289,6 +289,34 @@ struct msghdr;
 #define SENDQ_WRITE_WANT_READ -4096
 
 /**
+ * A flag of a queue: large borrowed pieces, and parts of shared buffers, are sent without a copy (zerocopy_from).
+ * sendq_flush and sendq_send do so by MSG_ZEROCOPY of Linux; nothing else does. The kernel reads the memory until the
+ * peer has acknowledged the bytes (sendq_reap). Where a connection does not do it (another system, an older kernel, a
+ * Unix socket, kTLS), and after 16 sends in a row that the kernel has copied after all, as it always does on loopback,
+ * everything is copied as without the flag (zerocopy_off of sendq_stats_t).
+ *
+ * The rule: a piece that was sent without a copy is released when the kernel has said that it does not read it any
+ * more, and never before, whatever ends the connection. What the kernel still reads when its queue is reset or freed
+ * is an orphan of the pool, which holds the socket open, shuts it down for writing, and counts the memory against its
+ * budget. sendq_pool_reap releases it when the kernel is done or the connection has ended, to which the kernel sees
+ * within a minute if the peer takes nothing.
+ *
+ * So reset or free such a queue when the host has no further use for the connection, or when nothing is
+ * unacknowledged. As long as something is, sendq has a descriptor of its own for the socket. A host that uses
+ * epoll(7) itself has to remove its descriptor (EPOLL_CTL_DEL) before it closes it, because close(2) does so only with
+ * the last descriptor. The acknowledgements come by the error queue of the socket: a host that uses SO_ZEROCOPY
+ * itself, or takes timestamps from there (SO_TIMESTAMPING), should not set this flag. Pieces that are not sent so are
+ * released before earlier ones that are.
+ */
+#define SENDQ_ZEROCOPY 16
+
+/**
+ * Flush, sendq_reap, sendq_pool_reap, state: all is sent, and the kernel still reads some memory of it
+ * (SENDQ_ZEROCOPY). Call sendq_reap when the socket has an error event: EPOLLERR, which comes unasked.
+ */
+#define SENDQ_UNACKED 64
+
+/**
  * A result of sendq_retry_after_ns: no flush can do anything before the socket changes.
  */
 #define SENDQ_NEVER UINT64_MAX
@@ -475,6 +503,14 @@ typedef struct {
      * The highest sum of used, free, pinned and shared.
      */
     uint64_t peak;
+    /**
+     * Connections of queues that are gone, of which the kernel still reads memory (SENDQ_ZEROCOPY).
+     */
+    uint64_t orphans;
+    /**
+     * Bytes in the pieces of these. They are among pinned or shared.
+     */
+    uint64_t orphan_bytes;
 } sendq_pool_stats_t;
 
 /**
@@ -486,7 +522,7 @@ typedef struct {
      */
     size_t size;
     /**
-     * SENDQ_THREADSAFE and SENDQ_MESSAGES, or 0. A thread-safe queue needs a thread-safe pool.
+     * SENDQ_THREADSAFE, SENDQ_MESSAGES and SENDQ_ZEROCOPY, or 0. A thread-safe queue needs a thread-safe pool.
      */
     uint32_t flags;
     /**
@@ -541,6 +577,13 @@ typedef struct {
      * 1: none. Default: 256, one small block.
      */
     uint64_t reserve;
+    /**
+     * With SENDQ_ZEROCOPY, borrowed pieces, and parts of shared buffers, of which at least this many bytes are to be
+     * sent are sent without a copy. The kernel's text says that this pays for writes of more than about 10 KB
+     * (Documentation/networking/msg_zerocopy.rst). It does not count that the memory comes back late, by a message
+     * of its own. Default: 64 KiB.
+     */
+    uint64_t zerocopy_from;
 } sendq_config_t;
 
 /**
@@ -689,6 +732,26 @@ typedef struct {
      * The result of sendq_stalled_ns.
      */
     uint64_t stalled_ns;
+    /**
+     * Bytes sent without a copy (SENDQ_ZEROCOPY), in total.
+     */
+    uint64_t zerocopy;
+    /**
+     * Sends without a copy that the kernel has acknowledged, in total.
+     */
+    uint64_t zerocopy_acked;
+    /**
+     * How many of these the kernel has copied after all.
+     */
+    uint64_t zerocopy_copied;
+    /**
+     * 1: the connection does not do it, or the kernel has copied too often, so that all is copied.
+     */
+    uint64_t zerocopy_off;
+    /**
+     * Bytes in pieces that are sent, and wait until the kernel does not read them any more.
+     */
+    uint64_t unacked;
 } sendq_stats_t;
 
 /**
@@ -730,8 +793,8 @@ int sendq_pool_new(const sendq_pool_config_t *config,
                    sendq_pool_t **out);
 
 /**
- * Releases the host's handle of the pool. Queues and shared buffers keep the pool alive: it is freed with
- * the last of them. NULL is ignored.
+ * Releases the host's handle of the pool. Queues and shared buffers keep the pool alive, and so does what the kernel
+ * still reads of queues that are gone (sendq_pool_reap): it is freed with the last of them. NULL is ignored.
  */
 void sendq_pool_free(sendq_pool_t *pool);
 
@@ -1131,8 +1194,8 @@ int sendq_append_message(sendq_t *q,
  * Sends a message that is complete: sendq_append_message and sendq_flush in one. It first flushes what is
  * queued. If nothing is queued then, the parts go to the socket from where they are, and only what it refuses is
  * appended. release is called before this returns, unless the queue keeps parts that it borrows. So it allocates
- * nothing if the socket takes all. A message with parts of files, one of more than 256 pieces, a
- * thread-safe queue, a cork, a rate, and a call from a release callback take the way of append and flush.
+ * nothing if the socket takes all. A message with parts of files, one of more than 256 pieces, a thread-safe queue,
+ * one with SENDQ_ZEROCOPY, a cork, a rate, and a call from a release callback take the way of append and flush.
  *
  * max_bytes and the hints are those of sendq_flush; SENDQ_HIGH: what is queued is at or over the high
  * watermark; SENDQ_CLOSED: the message was taken, and then the connection failed (sendq_error), so that it was
@@ -1269,8 +1332,8 @@ void sendq_buf_unref(sendq_buf_t *buf);
  *
  * If nothing is queued, fd is not used.
  *
- * No hint, or only SENDQ_RESUME: all is sent, except what is behind a cork or an open hole.
- * Hints: SENDQ_BLOCKED: the socket is full; flush again when it is writable. SENDQ_MORE: max_bytes are sent,
+ * No hint, or only SENDQ_RESUME or SENDQ_UNACKED: all is sent, except what is behind a cork or an open hole.
+ * Hints: SENDQ_UNACKED: the kernel still reads some of it (SENDQ_ZEROCOPY). SENDQ_BLOCKED: the socket is full; flush again when it is writable. SENDQ_MORE: max_bytes are sent,
  * or a rate holds back the rest; flush again soon (sendq_retry_after_ns). SENDQ_RESUME: what is queued has
  * dropped to the low watermark.
  * -EINVAL: q is NULL. -EBUSY: another thread is flushing the queue; nothing has changed.
@@ -1334,6 +1397,31 @@ int sendq_peek(const sendq_t *q,
  */
 int sendq_consume(sendq_t *q,
                   size_t bytes);
+
+/**
+ * Takes the kernel's acknowledgements of what was sent to the socket fd without a copy (SENDQ_ZEROCOPY), and releases
+ * the pieces that it does not read any more. Call it when fd has an error event, which stays until the
+ * acknowledgements are taken. Each flush takes them as well. On a queue that has sent nothing so, it does nothing,
+ * and does not use fd. Costs one system call, and one for each acknowledgement.
+ *
+ * Hint: SENDQ_UNACKED: others are to come, also if bytes are queued.
+ * -EINVAL: q is NULL, or fd is another socket than that which the queue was flushed to. -EBADF, -ENOTSOCK: fd is
+ * closed, or is no socket; nothing was taken. Free or reset the queue then: the pool goes on.
+ */
+int sendq_reap(sendq_t *q,
+               sendq_fd_t fd);
+
+/**
+ * Releases what queues of this pool that were reset or freed have left in the kernel's hands, as far as the kernel is
+ * done with it (SENDQ_ZEROCOPY). Call it from a timer. Each flush of a queue of this pool that has the flag does it as
+ * well. The callbacks run on the calling thread, with no lock held. Costs one system call for each connection that is
+ * left, and one for each acknowledgement.
+ *
+ * Hint: SENDQ_UNACKED: others are left. After sendq_pool_free the handle stays valid for this call alone, until it
+ * returns 0, if sendq_pool_stats said that there are orphans; without a further call they are never released.
+ * -EINVAL: pool is NULL. What queues of the default pool have left is released by flushes alone.
+ */
+int sendq_pool_reap(sendq_pool_t *pool);
 
 /**
  * Returns how many bytes are queued. 0 if q is NULL. O(1).

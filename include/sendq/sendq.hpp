@@ -85,6 +85,8 @@ class hints {
     /// Of flush_with and state: bytes remain, and the writer can continue once its connection is
     /// readable (TLS).
     constexpr bool want_read() const noexcept { return (bits_ & SENDQ_WANT_READ) != 0; }
+    /// Of flush, reap and state: all is sent, and the kernel still reads memory of it (zerocopy).
+    constexpr bool unacked() const noexcept { return (bits_ & SENDQ_UNACKED) != 0; }
     /// Of state: what is appended is held back.
     constexpr bool corked() const noexcept { return (bits_ & SENDQ_CORKED) != 0; }
     /// Of state: appends are refused, after close or the end of the connection. Of send: the
@@ -519,6 +521,8 @@ constexpr std::uint32_t sigpipe_ignored = SENDQ_SIGPIPE_IGNORED;
 
 /// Flag of queue_config: the queue counts messages.
 constexpr std::uint32_t messages = SENDQ_MESSAGES;
+/// Flag of queue_config: large borrowed pieces are sent without a copy (SENDQ_ZEROCOPY).
+constexpr std::uint32_t zerocopy = SENDQ_ZEROCOPY;
 
 /// The configuration of a pool: the fields of sendq_pool_config_t. They are 0, which means the
 /// default, until set.
@@ -602,6 +606,9 @@ class pool : public detail::handle<detail::pointer<sendq_pool_t>, sendq_pool_fre
         sendq_pool_stats(get(), &figures, sizeof figures);
         return figures;
     }
+
+    /// sendq_pool_reap: releases what freed queues have left in the kernel's hands.
+    result reap() const noexcept { return result(sendq_pool_reap(get())); }
 
     /// sendq_pool_heaviest: fills up to count entries of out with the queues that hold most memory,
     /// the heaviest first, and returns how many; 0 also if there is no memory to sort them. The
@@ -1343,6 +1350,9 @@ class queue_calls : public detail::pointer<sendq_t> {
     result flush(sendq_fd_t fd, std::size_t max_bytes = 0) noexcept {
         return result(sendq_flush(get(), fd, max_bytes));
     }
+
+    /// sendq_reap: takes what the kernel acknowledges of what was sent to fd without a copy.
+    result reap(sendq_fd_t fd) noexcept { return result(sendq_reap(get(), fd)); }
 
     /// sendq_send: append_message and flush in one, which allocates nothing for the bytes if the
     /// socket takes all. parts and owner are as for append_message, hints and max_bytes as for

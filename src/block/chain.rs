@@ -4,6 +4,7 @@
 //!   head -> ... -> front -> ... -> cursor    oldest first
 //! ```
 
+pub(crate) mod carried;
 pub(super) mod cut;
 mod gates;
 
@@ -245,9 +246,10 @@ impl Chain {
         }
     }
 
-    /// Passes the available extents to `take`, oldest first, until that returns false. No extent is empty.
+    /// Passes the available extents to `take`, oldest first, until that returns false, each with the slot that it
+    /// is of, if any. No extent is empty.
     #[inline(always)]
-    pub fn each_extent(&self, mut take: impl FnMut(Extent) -> bool) {
+    pub fn each_extent(&self, mut take: impl FnMut(Extent, Option<&Slot>) -> bool) {
         let visible = self.visible();
         // SAFETY: this chain owns the block, and is borrowed meanwhile.
         let mut next = unsafe { block_at(&self.front) }.filter(|_| visible.block.is_some());

@@ -2,6 +2,7 @@
 
 use super::boundary::{guard_callback, sendq_fd_t};
 use super::handle::{enter, enter_timed, enter_unlocked, sendq_t};
+use super::zerocopy::flush_and_reap;
 use crate::errno::Errno;
 use crate::flush::flush;
 use crate::iovec::{Fill, IoVec};
@@ -27,8 +28,8 @@ const _: () = assert!(SENDQ_WRITE_WANT_READ == WANT_READ);
 ///
 /// If nothing is queued, fd is not used.
 ///
-/// No hint, or only SENDQ_RESUME: all is sent, except what is behind a cork or an open hole.
-/// Hints: SENDQ_BLOCKED: the socket is full; flush again when it is writable. SENDQ_MORE: max_bytes are sent,
+/// No hint, or only SENDQ_RESUME or SENDQ_UNACKED: all is sent, except what is behind a cork or an open hole.
+/// Hints: SENDQ_UNACKED: the kernel still reads some of it (SENDQ_ZEROCOPY). SENDQ_BLOCKED: the socket is full; flush again when it is writable. SENDQ_MORE: max_bytes are sent,
 /// or a rate holds back the rest; flush again soon (sendq_retry_after_ns). SENDQ_RESUME: what is queued has
 /// dropped to the low watermark.
 /// -EINVAL: q is NULL. -EBUSY: another thread is flushing the queue; nothing has changed.
@@ -41,6 +42,9 @@ const _: () = assert!(SENDQ_WRITE_WANT_READ == WANT_READ);
 pub unsafe extern "C" fn sendq_flush(q: *mut sendq_t, fd: sendq_fd_t, max_bytes: usize) -> c_int {
     // SAFETY: NULL or the caller's live queue.
     unsafe {
+        if q.as_ref().is_some_and(sendq_t::has_zerocopy) {
+            return flush_and_reap(q, fd, |call, socket| flush(call, socket, max_bytes));
+        }
         enter_unlocked(q, true, |call| {
             let promises = call.handle().pool().promises();
             flush(call, &mut Socket::new(fd, promises), max_bytes)

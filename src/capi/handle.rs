@@ -2,6 +2,7 @@
 
 use super::boundary::{guard, guard_callback};
 use super::confinement::Confinement;
+use super::orphans::Orphans;
 use super::ready;
 use super::registry::{Member, NOWHERE, Registry};
 use crate::clock::Clock;
@@ -28,7 +29,7 @@ pub struct sendq_t {
     user: *mut c_void,
     /// Its place in the pool's registry.
     place: Cell<u32>,
-    /// THREADSAFE, CLOCK.
+    /// THREADSAFE, CLOCK, ZEROCOPY.
     kind: u8,
     /// In which list of the registry it is.
     listed: AtomicU8,
@@ -48,6 +49,8 @@ const _: () = assert!(size_of::<sendq_t>() <= 232);
 const THREADSAFE: u8 = 1;
 /// The pool has a clock of the host, which is read before the time is needed.
 const CLOCK: u8 = 2;
+/// It may send without a copy.
+const ZEROCOPY: u8 = 4;
 
 impl sendq_t {
     /// A queue of `pool`. The caller takes the reference to the pool that the queue holds.
@@ -59,7 +62,10 @@ impl sendq_t {
     ) -> sendq_t {
         // SAFETY: alive, as the caller of sendq_new says.
         let has_clock = unsafe { pool.as_ref() }.now.is_some();
-        let kind = if threadsafe { THREADSAFE } else { 0 } | if has_clock { CLOCK } else { 0 };
+        let flag = |flag, on| if on { flag } else { 0 };
+        let kind = flag(THREADSAFE, threadsafe)
+            | flag(CLOCK, has_clock)
+            | flag(ZEROCOPY, queue.zerocopy().is_some());
         sendq_t {
             queue: UnsafeCell::new(queue),
             pool,
@@ -78,6 +84,11 @@ impl sendq_t {
         unsafe { self.pool.as_ref() }
     }
 
+    /// The same, for what may outlive the queue.
+    pub(super) fn pool_address(&self) -> NonNull<sendq_pool_t> {
+        self.pool
+    }
+
     /// The host's own pointer.
     pub(super) fn user(&self) -> *mut c_void {
         self.user
@@ -86,6 +97,11 @@ impl sendq_t {
     /// Whether calls on its pool may look at it.
     pub(super) fn is_visible(&self) -> bool {
         self.place.get() != NOWHERE
+    }
+
+    /// Whether it may send without a copy.
+    pub(super) fn has_zerocopy(&self) -> bool {
+        self.kind & ZEROCOPY != 0
     }
 
     /// Reads the host's clock, if there is one. Nothing may be locked, because it may call anything.
@@ -164,9 +180,14 @@ impl Shared for sendq_t {
     #[cold]
     unsafe fn destroy(this: *const sendq_t) {
         // SAFETY: made by Box::into_raw() in sendq_new, and nothing refers to it any more.
-        let handle = unsafe { Box::from_raw(this.cast_mut()) };
+        let mut handle = unsafe { Box::from_raw(this.cast_mut()) };
         // SAFETY: held since sendq_new.
-        unsafe { sendq_pool_t::release(handle.pool) };
+        unsafe {
+            if let Some(orphan) = handle.queue.get_mut().take_unacked() {
+                Orphans::adopt(handle.pool, orphan);
+            }
+            sendq_pool_t::release(handle.pool);
+        }
     }
 }
 
@@ -448,6 +469,7 @@ pub struct sendq_pool_t {
     wake: sendq_wake_fn,
     wake_arg: *mut c_void,
     queues: Registry<sendq_t>,
+    orphans: Orphans,
     /// Of a pool that is not thread-safe, and so of all of its queues.
     confinement: Confinement,
 }
@@ -475,9 +497,19 @@ impl sendq_pool_t {
         wake_arg: *mut c_void,
     ) -> sendq_pool_t {
         let queues = Registry::new(pool.is_shared(), wake.is_some());
-        let refs = AtomicUsize::new(1);
-        let confinement = Confinement::new();
-        sendq_pool_t { pool, refs, now, now_arg, promises, wake, wake_arg, queues, confinement }
+        let orphans = Orphans::new(pool.is_shared());
+        sendq_pool_t {
+            pool,
+            refs: AtomicUsize::new(1),
+            now,
+            now_arg,
+            promises,
+            wake,
+            wake_arg,
+            queues,
+            orphans,
+            confinement: Confinement::new(),
+        }
     }
 
     pub(super) fn pool(&self) -> &Pool {
@@ -486,6 +518,11 @@ impl sendq_pool_t {
 
     pub(super) fn queues(&self) -> &Registry<sendq_t> {
         &self.queues
+    }
+
+    /// What queues that are gone have left.
+    pub(super) fn orphans(&self) -> &Orphans {
+        &self.orphans
     }
 
     /// What the host promises about the sockets of this pool's queues.

@@ -5,6 +5,7 @@ use super::handle::{
     append_confined, enter, enter_timed, enter_unlocked, number, sendq_release_fn, sendq_t,
 };
 use super::part::{Parts, Plan, sendq_part_t};
+use super::zerocopy::flush_and_reap;
 use crate::errno::Errno;
 use crate::flush::send_message;
 use crate::iovec::{Extent, MAX_OBJECT};
@@ -81,8 +82,8 @@ unsafe fn append_slow(q: *const sendq_t, parts: Parts) -> c_int {
 /// Sends a message that is complete: sendq_append_message and sendq_flush in one. It first flushes what is
 /// queued. If nothing is queued then, the parts go to the socket from where they are, and only what it refuses is
 /// appended. release is called before this returns, unless the queue keeps parts that it borrows. So it allocates
-/// nothing if the socket takes all. A message with parts of files, one of more than 256 pieces, a
-/// thread-safe queue, a cork, a rate, and a call from a release callback take the way of append and flush.
+/// nothing if the socket takes all. A message with parts of files, one of more than 256 pieces, a thread-safe queue,
+/// one with SENDQ_ZEROCOPY, a cork, a rate, and a call from a release callback take the way of append and flush.
 ///
 /// max_bytes and the hints are those of sendq_flush; SENDQ_HIGH: what is queued is at or over the high
 /// watermark; SENDQ_CLOSED: the message was taken, and then the connection failed (sendq_error), so that it was
@@ -110,6 +111,9 @@ pub unsafe extern "C" fn sendq_send(
     let (mut kept, mut plan) = (parts, Plan::default());
     // SAFETY: the caller's live queue.
     let result = unsafe {
+        if q.as_ref().is_some_and(sendq_t::has_zerocopy) {
+            return send_or_carry(q, fd, parts, max_bytes);
+        }
         enter_unlocked(q, true, |call| {
             plan = parts.plan()?;
             let mut socket = Socket::new(fd, call.handle().pool().promises());
@@ -130,6 +134,36 @@ pub unsafe extern "C" fn sendq_send(
     };
     if result >= 0 {
         kept.release_now(&plan);
+    }
+    result
+}
+
+/// [`sendq_send`] on a queue with SENDQ_ZEROCOPY. What is sent without a copy needs its owner until it is
+/// acknowledged, so all of it is appended first.
+///
+/// # Safety
+/// `q` is a live queue.
+#[cold]
+#[inline(never)]
+unsafe fn send_or_carry(q: *mut sendq_t, fd: sendq_fd_t, parts: Parts, max_bytes: usize) -> c_int {
+    let mut plan = Plan::default();
+    // SAFETY: as the caller says.
+    let result = unsafe {
+        flush_and_reap(q, fd, |call, socket| {
+            plan = parts.plan()?;
+            let memory = plan.size.memory();
+            send_message(
+                call,
+                socket,
+                max_bytes,
+                memory,
+                |_| false,
+                |queue, pool, _| queue.append_message(pool, &plan.size, parts.pieces(&plan)),
+            )
+        })
+    };
+    if result >= 0 {
+        parts.release_now(&plan);
     }
     result
 }

@@ -158,8 +158,8 @@ pub unsafe extern "C" fn sendq_pool_new(
     guard(make, || ())
 }
 
-/// Releases the host's handle of the pool. Queues and shared buffers keep the pool alive: it is freed with
-/// the last of them. NULL is ignored.
+/// Releases the host's handle of the pool. Queues and shared buffers keep the pool alive, and so does what the kernel
+/// still reads of queues that are gone (sendq_pool_reap): it is freed with the last of them. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_pool_free(pool: *mut sendq_pool_t) {
     if let Some(pool) = NonNull::new(pool) {
@@ -187,6 +187,7 @@ pub unsafe extern "C" fn sendq_pool_stats(
         };
         let count = pool.queues().each(&mut add);
         stats.queues = count as u64;
+        (stats.orphans, stats.orphan_bytes) = pool.orphans().count();
         // SAFETY: the caller's memory of that size.
         unsafe { fill(out, out_size, &stats) }
     };

@@ -1,12 +1,18 @@
 //! `sendq_t`: making and ending a queue.
 
 use super::boundary::{Config, guard, read_config};
-use super::handle::{self, during, during_pool, enter, enter_timed, sendq_pool_t, sendq_t};
+use super::handle::{
+    self, during, during_pool, enter, enter_timed, enter_unlocked, sendq_pool_t, sendq_t,
+};
+use super::orphans::Orphans;
 use super::pool::SENDQ_THREADSAFE;
+use super::zerocopy::SENDQ_ZEROCOPY;
 use crate::errno::Errno;
+use crate::flush::WithLocked;
 use crate::policy::{Hints, Watermarks};
 use crate::queue::Queue;
 use crate::try_box::try_box;
+use crate::zerocopy::ZEROCOPY_FROM;
 use libc::c_int;
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -41,7 +47,7 @@ pub const SENDQ_MESSAGES: u32 = 8;
 pub struct sendq_config_t {
     /// sizeof(sendq_config_t). It tells sendq which version the caller was compiled against.
     pub size: usize,
-    /// SENDQ_THREADSAFE and SENDQ_MESSAGES, or 0. A thread-safe queue needs a thread-safe pool.
+    /// SENDQ_THREADSAFE, SENDQ_MESSAGES and SENDQ_ZEROCOPY, or 0. A thread-safe queue needs a thread-safe pool.
     pub flags: u32,
     /// Must be 0.
     pub reserved: u32,
@@ -77,6 +83,11 @@ pub struct sendq_config_t {
     /// with their headers and slack. So one client that never reads cannot make the appends of others fail.
     /// 1: none. Default: 256, one small block.
     pub reserve: u64,
+    /// With SENDQ_ZEROCOPY, borrowed pieces, and parts of shared buffers, of which at least this many bytes are to be
+    /// sent are sent without a copy. The kernel's text says that this pays for writes of more than about 10 KB
+    /// (Documentation/networking/msg_zerocopy.rst). It does not count that the memory comes back late, by a message
+    /// of its own. Default: 64 KiB.
+    pub zerocopy_from: u64,
 }
 
 // SAFETY: repr(C), begins with a usize, and integers and raw pointers may be any bytes.
@@ -110,7 +121,7 @@ pub unsafe extern "C" fn sendq_new(
         let pool = sendq_pool_t::of(pool);
         // SAFETY: alive until the caller gives it up, or static.
         let is_shared = unsafe { pool.as_ref() }.pool().is_shared();
-        let unknown = config.flags & !(SENDQ_THREADSAFE | SENDQ_MESSAGES);
+        let unknown = config.flags & !(SENDQ_THREADSAFE | SENDQ_MESSAGES | SENDQ_ZEROCOPY);
         if config.reserved != 0 || unknown != 0 || threadsafe && !is_shared {
             return Err(Errno::INVALID);
         }
@@ -120,6 +131,10 @@ pub unsafe extern "C" fn sendq_new(
         }
         if config.flags & SENDQ_MESSAGES != 0 {
             queue.count_messages(config.max_messages)?;
+        }
+        if config.flags & SENDQ_ZEROCOPY != 0 {
+            let from = config.zerocopy_from;
+            queue.set_zerocopy(if from > 0 { from } else { ZEROCOPY_FROM })?;
         }
         if config.share_below > 0 {
             queue.set_share_below(config.share_below)?;
@@ -213,8 +228,10 @@ pub unsafe extern "C" fn sendq_discard(q: *mut sendq_t) -> c_int {
 pub unsafe extern "C" fn sendq_reset(q: *mut sendq_t) -> c_int {
     // SAFETY: NULL or the caller's live queue.
     unsafe {
-        enter_timed(q, |queue, pool| {
-            queue.reset(pool)?;
+        enter_unlocked(q, true, |call| {
+            if let Some(orphan) = call.with_locked(|queue, pool| queue.reset(pool))? {
+                Orphans::adopt(call.handle().pool_address(), orphan);
+            }
             Ok(Hints::NONE)
         })
     }

@@ -4,6 +4,7 @@ use super::Watermarks;
 use super::min_rate::MinRate;
 use crate::block::Block;
 use crate::token_bucket::TokenBucket;
+use crate::zerocopy::Zerocopy;
 
 /// Allocated when the first of its fields is set. It stays until the queue is freed.
 #[derive(Default)]
@@ -26,6 +27,8 @@ pub struct Cold {
     pub share_below: Option<u64>,
     /// Bytes that the pool's budget does not refuse. None: the default.
     pub reserve: Option<u64>,
+    /// What is sent without a copy. None: nothing may be.
+    pub zerocopy: Option<Box<Zerocopy>>,
     /// What a sink was offered last and has refused, if it needs the same bytes at the same address again.
     pub offered: Option<Offered>,
 }

@@ -324,6 +324,7 @@ impl Queue {
         if most < from.waiting() && from.has_offered() {
             return Err(Errno::BUSY);
         }
+        from.part_with_carried()?;
         let rest = from.split_off(from_pool, most, 0)?;
         let len = from.waiting();
         let spliced = self.splice_all(pool, from, from_pool);

@@ -162,7 +162,7 @@ impl Queue {
         self.note_peak();
         if let Some(messages) = &mut self.messages {
             let set = self.stream.set_before_hole().unwrap_or(UNBOUNDED);
-            messages.on_removed(len, reason == 0, set);
+            messages.on_removed(len, reason >= 0, set);
         }
         let consumed = self.stream.consume(len, reason);
         self.on_consumed(pool, consumed);
@@ -208,19 +208,26 @@ impl Queue {
     /// held for it.
     #[inline(always)]
     pub fn next_released(&mut self, pool: &Pool) -> Option<Slot> {
-        // A part of a message has no owner of its own.
-        while self.unreleased > 0 {
-            let slot = self.stream.next_released()?;
+        loop {
+            let slot = if self.unreleased > 0 {
+                let completed = self.stream.next_released()?;
+                self.unreleased -= 1;
+                self.slots -= 1;
+                self.give_idle(pool);
+                let slot =
+                    if completed.is_carried() { self.land(completed) } else { Some(completed) };
+                let Some(slot) = slot else { continue };
+                slot
+            } else {
+                self.next_acked()?
+            };
             pool.unpin(slot.pinned());
             self.held -= slot.memory();
-            self.unreleased -= 1;
-            self.slots -= 1;
-            self.give_idle(pool);
+            // A part of a message has no owner of its own.
             if slot.owner().release.is_some() {
                 return Some(slot);
             }
         }
-        None
     }
 
     /// Allocates what [`Queue::set_offered`] needs. NO_MEMORY.

@@ -6,6 +6,7 @@ use crate::counters::Counters;
 use crate::errno::{Errno, Result};
 use crate::policy::Hints;
 use crate::pool::Pool;
+use crate::zerocopy::Zerocopy;
 
 impl Queue {
     /// Discards all that is queued, corked or not. BUSY: a flush is in progress. RESUME as for a flush.
@@ -69,8 +70,8 @@ impl Queue {
     }
 
     /// As it was made: nothing queued, corked or reserved, no failure, no figures, and the settings of its
-    /// configuration. BUSY: a flush is in progress.
-    pub fn reset(&mut self, pool: &Pool) -> Result<()> {
+    /// configuration. Returns what was sent without a copy and is not acknowledged. BUSY: a flush is in progress.
+    pub fn reset(&mut self, pool: &Pool) -> Result<Option<Box<Zerocopy>>> {
         if self.flags.any(FLUSHING) {
             return Err(Errno::BUSY);
         }
@@ -84,7 +85,7 @@ impl Queue {
         if let Some(messages) = &mut self.messages {
             messages.reset();
         }
-        Ok(())
+        Ok(self.take_unacked())
     }
 
     /// The host ends the connection with `errno`. BUSY: a flush is in progress.

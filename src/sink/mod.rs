@@ -1,6 +1,8 @@
 //! Where bytes go.
 
 pub mod compare;
+#[cfg(target_os = "linux")]
+pub mod error_queue;
 pub mod file;
 pub mod gather;
 /// The platform's sockets and files.
@@ -9,10 +11,14 @@ pub mod gather;
 pub mod platform;
 pub mod socket_info;
 pub mod writer;
+#[cfg(target_os = "linux")]
+pub mod zerocopy_socket;
 
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use crate::iovec::IoVec;
+use crate::zerocopy::{Acks, Connection};
 use libc::c_int;
+use std::sync::Arc;
 
 /// What the host promises about all its sockets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +42,23 @@ pub trait Sink {
     /// Offers `len` bytes of the file `fd` from `offset`. Returns how many were taken. Fewer than offered
     /// does not mean that the sink is full. Errors as for [`Sink::write`]; NO_DATA: the file is shorter.
     fn send_file(&mut self, fd: c_int, offset: u64, len: usize, more: bool) -> Result<usize>;
+
+    /// Whether it may be asked to send without a copy: [`Sink::acks`], [`Sink::write_zerocopy`].
+    fn knows_zerocopy(&self) -> bool {
+        false
+    }
+
+    /// Where acknowledgements come from, if it can send without a copy. `last` is the connection that the queue has
+    /// used last; as long as something sent there is not acknowledged, no other one is used. None: it copies.
+    fn acks(&mut self, _last: Connection) -> Option<Arc<dyn Acks>> {
+        None
+    }
+
+    /// [`Sink::write`] without a copy: the bytes stay unchanged until they are acknowledged. [`Sink::acks`] has just
+    /// returned the connection. NOT_SUPPORTED, INVALID, FAULT, NO_BUFFERS, NO_MEMORY: they have to be copied.
+    fn write_zerocopy(&mut self, _iovecs: &[IoVec], _more: bool) -> Result<usize> {
+        Err(Errno::NOT_SUPPORTED)
+    }
 
     /// Sends what was held back because more was to come.
     fn push(&mut self) {}

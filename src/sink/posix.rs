@@ -4,6 +4,8 @@
 #![allow(unsafe_code)]
 
 use super::file::read_and_send;
+#[cfg(target_os = "linux")]
+use super::socket_info::set_option;
 use super::{Promises, Sink};
 use crate::errno::{Errno, Result, uninterrupted};
 use crate::iovec::IoVec;
@@ -15,7 +17,7 @@ pub type Fd = c_int;
 
 /// A connected stream socket of the host. It is never closed here.
 pub struct Socket {
-    fd: Fd,
+    pub(super) fd: Fd,
     pub(super) calls: u32,
     // FreeBSD has flags of send(2) for both, and no other call that needs them.
     #[cfg_attr(target_os = "freebsd", allow(dead_code))]
@@ -23,7 +25,7 @@ pub struct Socket {
 }
 
 /// The error of the system call that has just failed on this thread.
-fn last_error() -> Errno {
+pub(super) fn last_error() -> Errno {
     Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
 }
 
@@ -62,6 +64,20 @@ pub const MORE: c_int = 0;
 /// has room for them.
 const MOST: usize = c_int::MAX as usize;
 
+/// Where sends without a copy are not known, all is copied.
+#[cfg(not(target_os = "linux"))]
+pub type ZerocopySocket = Socket;
+#[cfg(target_os = "linux")]
+pub use super::zerocopy_socket::ZerocopySocket;
+
+/// The number of the socket `fd`, which no other socket has. Errors as for getsockopt(2). NOT_SUPPORTED elsewhere.
+#[cfg(target_os = "linux")]
+pub use super::error_queue::cookie;
+#[cfg(not(target_os = "linux"))]
+pub fn cookie(_: Fd) -> Result<u64> {
+    Err(Errno::NOT_SUPPORTED)
+}
+
 fn flags(more: bool) -> c_int {
     if more { FLAGS | MORE } else { FLAGS }
 }
@@ -76,23 +92,7 @@ impl Socket {
 impl Sink for Socket {
     #[inline(always)]
     fn write(&mut self, iovecs: &[IoVec], more: bool) -> Result<usize> {
-        #[cfg(target_vendor = "apple")]
-        let iovecs = self.prepare(iovecs)?;
-        self.calls += 1;
-        // send(2) for a single iovec: the kernel does not have to copy an iovec array (2-4 % of the call).
-        let taken: ssize_t = if let [iovec] = iovecs {
-            // SAFETY: what is offered is readable memory of that length.
-            unsafe { libc::send(self.fd, iovec.base().cast(), iovec.len().min(MOST), flags(more)) }
-        } else {
-            // SAFETY: msghdr is plain data for which all zeroes mean "none".
-            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-            message.msg_iov = iovecs.as_ptr().cast_mut().cast();
-            message.msg_iovlen = iovecs.len() as _;
-            // SAFETY: an IoVec is laid out as an iovec, and each is readable memory of its length.
-            // sendmsg only reads them.
-            unsafe { libc::sendmsg(self.fd, &message, flags(more)) }
-        };
-        usize::try_from(taken).map_err(|_| last_error())
+        self.send(iovecs, flags(more))
     }
 
     fn send_file(&mut self, fd: c_int, offset: u64, len: usize, more: bool) -> Result<usize> {
@@ -111,15 +111,9 @@ impl Sink for Socket {
     fn push(&mut self) {
         #[cfg(target_os = "linux")]
         {
-            let off: c_int = 0;
-            let len = size_of::<c_int>() as libc::socklen_t;
             self.calls += 1;
-            // SAFETY: setsockopt checks the descriptor, and reads an int. Sockets that are not TCP refuse,
-            // and hold nothing back.
-            unsafe {
-                let off = (&raw const off).cast();
-                libc::setsockopt(self.fd, libc::IPPROTO_TCP, libc::TCP_CORK, off, len)
-            };
+            // Sockets that are not TCP refuse, and hold nothing back.
+            set_option(self.fd, libc::IPPROTO_TCP, libc::TCP_CORK, 0);
         }
     }
 
@@ -129,6 +123,34 @@ impl Sink for Socket {
 }
 
 impl Socket {
+    /// [`Sink::write`] without a copy.
+    #[cfg(target_os = "linux")]
+    pub(super) fn send_zerocopy(&mut self, iovecs: &[IoVec], more: bool) -> Result<usize> {
+        self.send(iovecs, flags(more) | libc::MSG_ZEROCOPY)
+    }
+
+    /// Sends `iovecs` by one call.
+    #[inline(always)]
+    fn send(&mut self, iovecs: &[IoVec], flags: c_int) -> Result<usize> {
+        #[cfg(target_vendor = "apple")]
+        let iovecs = self.prepare(iovecs)?;
+        self.calls += 1;
+        // send(2) for a single iovec: the kernel does not have to copy an iovec array (2-4 % of the call).
+        let taken: ssize_t = if let [iovec] = iovecs {
+            // SAFETY: what is offered is readable memory of that length.
+            unsafe { libc::send(self.fd, iovec.base().cast(), iovec.len().min(MOST), flags) }
+        } else {
+            // SAFETY: msghdr is plain data for which all zeroes mean "none".
+            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+            message.msg_iov = iovecs.as_ptr().cast_mut().cast();
+            message.msg_iovlen = iovecs.len() as _;
+            // SAFETY: an IoVec is laid out as an iovec, and each is readable memory of its length.
+            // sendmsg only reads them.
+            unsafe { libc::sendmsg(self.fd, &message, flags) }
+        };
+        usize::try_from(taken).map_err(|_| last_error())
+    }
+
     /// INVALID: the socket is blocking.
     #[cfg(any(target_os = "linux", target_vendor = "apple"))]
     fn check_nonblocking(&mut self) -> Result<()> {

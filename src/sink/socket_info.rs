@@ -61,9 +61,17 @@ fn outq(fd: c_int) -> Option<u64> {
     if result == 0 { u64::try_from(bytes).ok() } else { None }
 }
 
+/// Sets a socket option of type int. Returns whether the socket has taken it.
+#[cfg(target_os = "linux")]
+pub(super) fn set_option(fd: c_int, level: c_int, name: c_int, value: c_int) -> bool {
+    let len = size_of::<c_int>() as libc::socklen_t;
+    // SAFETY: setsockopt checks the descriptor, and reads an int.
+    unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) == 0 }
+}
+
 /// A socket option of type `T`, for which any bytes are valid.
 #[cfg(target_os = "linux")]
-fn option<T: Copy>(fd: c_int, level: c_int, name: c_int) -> Option<T> {
+pub(super) fn option<T: Copy>(fd: c_int, level: c_int, name: c_int) -> Option<T> {
     let mut value = MaybeUninit::<T>::zeroed();
     let mut length = size_of::<T>() as libc::socklen_t;
     // SAFETY: getsockopt checks the descriptor, and writes at most `length` bytes. An older kernel

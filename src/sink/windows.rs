@@ -74,6 +74,14 @@ impl Socket {
     }
 }
 
+/// Sends without a copy are not known here.
+pub type ZerocopySocket = Socket;
+
+/// No socket has a number of its own here.
+pub fn cookie(_: Fd) -> Result<u64> {
+    Err(Errno::NOT_SUPPORTED)
+}
+
 impl Sink for Socket {
     /// Asks until the socket refuses: only then does it report later that it is writable (FD_WRITE,
     /// WSAEventSelect).

@@ -7,7 +7,7 @@
 
 #include "simulated.h"
 
-enum { ENOUGH = 1024, FIELDS = 17 };
+enum { ENOUGH = 1024, FIELDS = 22 };
 
 static unsigned char bytes[1 << 16];
 
@@ -106,6 +106,11 @@ static const struct {
     {"blocked_ns", offsetof(sendq_stats_t, blocked_ns)},
     {"last_progress_ns", offsetof(sendq_stats_t, last_progress_ns)},
     {"stalled_ns", offsetof(sendq_stats_t, stalled_ns)},
+    {"zerocopy", offsetof(sendq_stats_t, zerocopy)},
+    {"zerocopy_acked", offsetof(sendq_stats_t, zerocopy_acked)},
+    {"zerocopy_copied", offsetof(sendq_stats_t, zerocopy_copied)},
+    {"zerocopy_off", offsetof(sendq_stats_t, zerocopy_off)},
+    {"unacked", offsetof(sendq_stats_t, unacked)},
 };
 
 /* The text says what sendq_stats says; returns it. */

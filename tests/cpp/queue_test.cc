@@ -177,4 +177,17 @@ TEST(Queue, NotifiesFunctionsAndCopiesOfCallables) {
     EXPECT_EQ(released, 2);
 }
 
+TEST(Zerocopy, NothingIsUnackedWhereAllIsCopied) {
+    Connection connection;
+    const auto pool = sendq::pool::create().or_throw();
+    sendq::queue_config config;
+    config.flags = sendq::zerocopy;
+    auto q = sendq::queue::create(pool, config).or_throw();
+    ASSERT_TRUE(q.append("copied"));
+    const auto flushed = q.flush(connection.fd());
+    EXPECT_TRUE(flushed && !flushed.unacked());
+    EXPECT_TRUE(q.reap(connection.fd()));
+    EXPECT_EQ(pool.reap().bits(), 0);
+}
+
 }  // namespace

@@ -57,6 +57,7 @@ pub fn world(setting: &Setting, clock: &HostClock, shared: &[u8]) -> World {
         size: size_of::<sendq_config_t>(),
         flags: 0,
         reserved: 0,
+        zerocopy_from: 0,
         user: null_mut(),
         low,
         high,

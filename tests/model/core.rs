@@ -477,7 +477,7 @@ impl Driver for Core {
     }
     fn reset(&self) -> c_int {
         self.enter_timed(|call| {
-            call.with_locked(|queue, pool| queue.reset(pool)).map(|()| Hints::NONE)
+            call.with_locked(|queue, pool| queue.reset(pool)).map(|_| Hints::NONE)
         })
     }
     fn fail(&self, errno: c_int) -> c_int {

@@ -125,6 +125,7 @@ impl World {
             size: size_of::<sendq_config_t>(),
             flags: 0,
             reserved: 0,
+            zerocopy_from: 0,
             user: null_mut(),
             low,
             high,

@@ -3,6 +3,7 @@
 use super::super::gate::{Gate, Position};
 use super::super::{Block, Cursor, Header, SLOT, block_at, block_at_mut};
 use super::Chain;
+use super::carried::Place;
 use crate::iovec::IoVec;
 use crate::slot::{Owner, Slot};
 use std::ptr::NonNull;
@@ -29,13 +30,13 @@ impl Cut {
     }
 }
 
-/// A message that is cut: two of its slots, each by its block and its number there.
+/// A message that is cut: two of its slots.
 #[derive(Clone, Copy)]
 pub struct DividedMessage {
     /// That of its owner, behind the cut.
-    owner: (NonNull<Header>, u32),
+    owner: Place,
     /// The last one before the cut whose memory or file is that owner's.
-    part: (NonNull<Header>, u32),
+    part: Place,
 }
 
 impl Chain {
@@ -142,7 +143,7 @@ impl Chain {
                 start = slot.at;
                 let is_owned = slot.len() > 0 && slot.owner().release.is_none();
                 if is_owned && position > i128::from(begin) {
-                    part = Some((block.0, i));
+                    part = Some(Place(block.0, i));
                 }
             }
             if is_last {
@@ -156,7 +157,7 @@ impl Chain {
 
     /// The first slot of a message's owner behind `cut`, and how many bytes of the message precede the cut, if
     /// any do.
-    fn next_owner(&self, cut: &Cut) -> Option<((NonNull<Header>, u32), u64)> {
+    pub(super) fn next_owner(&self, cut: &Cut) -> Option<(Place, u64)> {
         let mut distance = 0;
         let (mut start, mut from, mut inside) = (cut.at, cut.slot, cut.inside);
         let address = Some(cut.block);
@@ -169,7 +170,7 @@ impl Chain {
                 start = slot.at;
                 if let Some(before) = slot.message_before() {
                     let before = before.checked_sub(distance).filter(|before| *before > 0)?;
-                    return Some(((block.0, i), before));
+                    return Some((Place(block.0, i), before));
                 }
                 distance += slot.len() - inside;
                 inside = 0;
@@ -191,11 +192,8 @@ impl Chain {
     /// What was sent of the message at the front does not precede its owner any more: this chain goes behind other
     /// bytes. Walks all slots up to that owner.
     pub fn forget_sent(&mut self) {
-        // SAFETY: this chain owns the block, and is borrowed meanwhile.
-        let Some(front) = (unsafe { block_at(&self.front) }) else { return };
-        let Header { start: at, sent_slots: slot, head_offset: inside, .. } = *front.header();
-        let cut = Cut { block: front.0, at, slot, inside, bytes: 0, slots: 0 };
-        if let Some(((block, i), sent)) = self.next_owner(&cut) {
+        let Some(cut) = self.front_cut() else { return };
+        if let Some((Place(block, i), sent)) = self.next_owner(&cut) {
             let mut address = Some(block);
             // SAFETY: next_owner() has found it in this chain, which is borrowed.
             unsafe { block_at_mut(&mut address) }.expect("it is some").slot_mut(i).forget(sent);
@@ -204,7 +202,7 @@ impl Chain {
 
     /// The slot of the owner of `message`.
     pub fn owner_of(&self, message: &DividedMessage) -> Slot {
-        let (block, i) = message.owner;
+        let Place(block, i) = message.owner;
         let address = Some(block);
         // SAFETY: divided_message() has found it in this chain, which is borrowed.
         *unsafe { block_at(&address) }.expect("it is some").slot_ref(i)
@@ -220,7 +218,7 @@ impl Chain {
         self.set_owner_at(message.part, owner);
     }
 
-    fn set_owner_at(&mut self, (block, i): (NonNull<Header>, u32), owner: Owner) {
+    fn set_owner_at(&mut self, Place(block, i): Place, owner: Owner) {
         let mut address = Some(block);
         // SAFETY: divided_message() has found it in this chain, which is borrowed.
         unsafe { block_at_mut(&mut address) }.expect("it is some").slot_mut(i).set_owner(owner);

@@ -1,0 +1,411 @@
+/* Memory that the kernel reads without a copy is released once, late enough, whatever becomes of
+ * its queue. The peer stops reading, so that the kernel keeps what was sent; each release scribbles
+ * over the memory, so that a release that comes too early changes what arrives. */
+#include <fcntl.h>
+
+#include "pieces.h"
+
+enum { PIECE = 64 << 10, PIECES = 64 };
+
+static unsigned char memory[PIECES][PIECE];
+static piece pieces[PIECES];
+
+static void scribble(void* arg, const void* data, size_t len, int reason) {
+    piece_release(arg, data, len, reason);
+    memset(memory[(piece*)arg - pieces], 0xff, len);
+}
+
+/* Borrows the next piece of the test stream. */
+static void append(sendq_t* q, int i) {
+    stream_fill(memory[i], (uint64_t)i * PIECE, PIECE);
+    pieces[i] = (piece){.data = memory[i], .len = PIECE};
+    CHECK(sendq_append_ref(q, memory[i], PIECE, scribble, &pieces[i]) >= 0);
+}
+
+static int released(int from, int to) {
+    int count = 0;
+    for (int i = from; i < to; i++) {
+        count += pieces[i].times;
+    }
+    return count;
+}
+
+static sendq_stats_t stats_of(sendq_t* q) {
+    sendq_stats_t stats;
+    CHECK_IS(sendq_stats(q, &stats, sizeof stats), 0);
+    return stats;
+}
+
+static sendq_pool_stats_t pool_stats_of(sendq_pool_t* pool) {
+    sendq_pool_stats_t stats;
+    CHECK_IS(sendq_pool_stats(pool, &stats, sizeof stats), 0);
+    return stats;
+}
+
+static sendq_t* new_zerocopy(sendq_pool_t* pool, uint32_t flags) {
+    sendq_config_t config = {
+        .size = sizeof config, .flags = SENDQ_ZEROCOPY | flags, .high = 1 << 30};
+    return new_queue(pool, &config);
+}
+
+/* A connection whose reader has stopped: two pieces fit into its buffers, and the reader's are full
+ * before. */
+static ends stopped(void) {
+    ends e = ends_tcp();
+    int least = 32768, most = 4 * PIECE;
+    CHECK_IS(setsockopt(e.peer, SOL_SOCKET, SO_RCVBUF, &least, sizeof least), 0);
+    CHECK_IS(setsockopt(e.queue, SOL_SOCKET, SO_SNDBUF, &most, sizeof most), 0);
+    return e;
+}
+
+/* Reads len bytes of the test stream from an offset on. */
+static void expect(ends e, uint64_t offset, size_t len) {
+    static unsigned char buffer[PIECE];
+    while (len > 0) {
+        wait_for(e.peer, POLLIN);
+        size_t got = ends_read(e, buffer, len < sizeof buffer ? len : sizeof buffer);
+        stream_check(buffer, offset, got);
+        offset += got;
+        len -= got;
+    }
+}
+
+static void reap_all(sendq_t* q, ends e) {
+    while (sendq_reap(q, e.queue) == SENDQ_UNACKED) {
+        wait_for(e.queue, 0); /* POLLERR */
+    }
+}
+
+static void reap_orphans(sendq_pool_t* pool) {
+    for (int i = 0; i < 10000 && sendq_pool_reap(pool) == SENDQ_UNACKED; i++) {
+        usleep(1000);
+    }
+    CHECK_IS(sendq_pool_reap(pool), 0);
+    CHECK_IS(pool_stats_of(pool).orphans, 0);
+    CHECK_IS(pool_stats_of(pool).orphan_bytes, 0);
+    CHECK_IS(pool_stats_of(pool).pinned, 0);
+}
+
+/* A queue that has sent two pieces, and the kernel has both. */
+static sendq_t* in_flight(sendq_pool_t* pool, ends e) {
+    sendq_t* q = new_zerocopy(pool, 0);
+    append(q, 0);
+    append(q, 1);
+    CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_UNACKED);
+    CHECK_IS(released(0, 2), 0);
+    CHECK_IS(sendq_queued_bytes(q), 0);
+    CHECK_IS(sendq_state(q), SENDQ_UNACKED);
+    CHECK_IS(stats_of(q).zerocopy, 2 * PIECE);
+    CHECK_IS(stats_of(q).unacked, 2 * PIECE);
+    CHECK_IS(stats_of(q).pinned, 2 * PIECE);
+    CHECK(sendq_memory(q) >= 2 * PIECE);
+    CHECK_IS(pool_stats_of(pool).pinned, 2 * PIECE);
+    return q;
+}
+
+static void comes_back_late(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    ends e = stopped();
+    sendq_t* q = in_flight(pool, e);
+    CHECK_IS(sendq_reap(q, e.queue), SENDQ_UNACKED);
+    CHECK_IS(released(0, 2), 0);
+    expect(e, 0, 2 * PIECE);
+    reap_all(q, e);
+    CHECK_IS(released(0, 2), 2);
+    CHECK_IS(sendq_state(q), 0);
+    CHECK_IS(stats_of(q).unacked, 0);
+    CHECK_IS(pool_stats_of(pool).pinned, 0);
+    CHECK_IS(stats_of(q).zerocopy_acked, stats_of(q).zerocopy_copied); /* loopback */
+    sendq_free(q);
+    CHECK_IS(pool_stats_of(pool).orphans, 0);
+    sendq_pool_free(pool);
+    ends_close(e);
+}
+
+/* What was not sent is released at once, what was sent later. */
+static void ends_in_flight(int how) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    ends e = stopped();
+    sendq_t* q = new_zerocopy(pool, 0);
+    for (int i = 0; i < PIECES; i++) {
+        append(q, i);
+    }
+    CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_BLOCKED);
+    int sent = (int)(sendq_sent_bytes(q) / PIECE);
+    CHECK(sent > 0 && sent < PIECES - 1);
+    CHECK_IS(released(0, PIECES), 0);
+    uint64_t bytes = sendq_sent_bytes(q);
+    switch (how) {
+        case 0:
+            CHECK_IS(sendq_discard(q), 0);
+            break;
+        case 1:
+            CHECK_IS(sendq_fail(q, -ECONNRESET), 0);
+            break;
+        case 2:
+            CHECK_IS(sendq_reset(q), 0);
+            CHECK_IS(sendq_state(q), 0);
+            CHECK_IS(stats_of(q).unacked, 0);
+            break;
+        default:
+            sendq_free(q);
+            q = NULL;
+    }
+    CHECK_IS(released(0, sent), 0);
+    CHECK_IS(released(sent + 1, PIECES), PIECES - sent - 1);
+    CHECK_IS(pieces[PIECES - 1].reason, how == 1 ? -ECONNRESET : -ECANCELED);
+    sendq_pool_stats_t stats = pool_stats_of(pool);
+    CHECK_IS(stats.orphans, how >= 2);
+    uint64_t whole = (uint64_t)(released(sent, sent + 1) ? sent : sent + 1) * PIECE;
+    CHECK_IS(stats.orphan_bytes, how >= 2 ? whole : 0);
+    CHECK_IS(stats.pinned, whole);
+    if (how == 2) {
+        check_usable(q);
+    }
+    expect(e, 0, bytes);
+    if (how < 2) {
+        reap_all(q, e);
+    }
+    reap_orphans(pool);
+    CHECK_IS(released(0, PIECES), PIECES);
+    CHECK_IS(pieces[0].reason, 0);
+    if (how >= 2) {
+        char byte;
+        wait_for(e.peer, POLLIN);
+        CHECK_IS(recv(e.peer, &byte, 1, 0), 0); /* shut down for writing */
+    }
+    sendq_free(q);
+    sendq_pool_free(pool);
+    ends_close(e);
+}
+
+/* The pool stays until its orphans are gone. */
+static void outlives_its_pool(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    ends e = stopped();
+    sendq_t* q = in_flight(pool, e);
+    close(e.queue);
+    sendq_free(q);
+    sendq_pool_free(pool);
+    CHECK_IS(sendq_pool_reap(pool), SENDQ_UNACKED);
+    expect(e, 0, 2 * PIECE);
+    for (int i = 0; i < 10000 && sendq_pool_reap(pool) == SENDQ_UNACKED; i++) {
+        usleep(1000);
+    }
+    CHECK_IS(released(0, 2), 2);
+    close(e.peer);
+}
+
+/* The peer is gone: the kernel gives the memory back by itself. */
+static void peer_vanishes(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    ends e = stopped();
+    sendq_t* q = in_flight(pool, e);
+    struct linger reset = {1, 0};
+    CHECK_IS(setsockopt(e.peer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
+    close(e.peer);
+    reap_all(q, e);
+    CHECK_IS(released(0, 2), 2);
+    sendq_free(q);
+    sendq_pool_free(pool);
+    close(e.queue);
+}
+
+/* A peer that never reads: the kernel ends the connection (here sooner than in a minute). */
+static void peer_takes_nothing(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    ends e = stopped();
+    sendq_t* q = in_flight(pool, e);
+    int timeout = 300;
+    CHECK_IS(setsockopt(e.queue, IPPROTO_TCP, 18 /* TCP_USER_TIMEOUT */, &timeout, sizeof timeout),
+             0);
+    close(e.queue);
+    sendq_free(q);
+    CHECK_IS(released(0, 2), 0);
+    reap_orphans(pool);
+    CHECK_IS(released(0, 2), 2);
+    sendq_pool_free(pool);
+    close(e.peer);
+}
+
+/* After a run of sends that were copied after all, everything is copied. */
+static void gives_up_on_loopback(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    ends e = ends_tcp();
+    sendq_t* q = new_zerocopy(pool, 0);
+    for (int i = 0; i < PIECES; i++) {
+        append(q, i);
+        CHECK((sendq_flush(q, e.queue, 0) & ~SENDQ_UNACKED) == 0);
+        expect(e, (uint64_t)i * PIECE, PIECE);
+        reap_all(q, e);
+        CHECK_IS(released(0, i + 1), i + 1);
+    }
+    CHECK_IS(stats_of(q).zerocopy_off, 1);
+    CHECK_IS(stats_of(q).zerocopy_copied, 16);
+    CHECK_IS(stats_of(q).zerocopy, 16 * PIECE);
+    sendq_free(q);
+    sendq_pool_free(pool);
+    ends_close(e);
+}
+
+/* Pieces of one queue that leave by another: each waits for both connections. */
+static void spliced_in_flight(uint64_t most) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    ends e = stopped();
+    ends other = ends_tcp();
+    sendq_t* q = new_zerocopy(pool, 0);
+    sendq_t* to = new_zerocopy(pool, 0);
+    for (int i = 0; i < 8; i++) {
+        append(q, i);
+    }
+    CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_BLOCKED);
+    uint64_t sent = sendq_sent_bytes(q);
+    int begun = (int)(sent / PIECE);
+    CHECK(begun < 7);
+    int hints = most ? sendq_splice_n(to, q, most) : sendq_splice(to, q);
+    CHECK(hints >= 0);
+    uint64_t moved = sendq_queued_bytes(to);
+    for (uint64_t received = 0; received < moved; received = sendq_sent_bytes(to)) {
+        CHECK(sendq_flush(to, other.queue, 0) >= 0);
+        expect(other, sent + received, sendq_sent_bytes(to) - received);
+    }
+    reap_all(to, other);
+    /* The first connection still has what it was given. */
+    CHECK_IS(released(0, begun + (sent % PIECE > 0)), 0);
+    expect(e, 0, sent);
+    while (sendq_queued_bytes(q) > 0) {
+        uint64_t before = sendq_sent_bytes(q);
+        CHECK(sendq_flush(q, e.queue, 0) >= 0);
+        expect(e, sent + moved, sendq_sent_bytes(q) - before);
+        moved += sendq_sent_bytes(q) - before;
+    }
+    reap_all(q, e);
+    CHECK_IS(released(0, 8), 8);
+    sendq_free(q);
+    sendq_free(to);
+    CHECK_IS(pool_stats_of(pool).pinned, 0);
+    CHECK_IS(pool_stats_of(pool).orphans, 0);
+    sendq_pool_free(pool);
+    ends_close(e);
+    ends_close(other);
+}
+
+/* The owner of a message waits for the part that was sent without a copy. */
+static void message_in_flight(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    ends e = stopped();
+    sendq_t* q = new_zerocopy(pool, SENDQ_MESSAGES);
+    stream_fill(memory, 0, 2 * PIECE);
+    piece owner = {.len = 100 + PIECE + 5000};
+    sendq_part_t parts[] = {sendq_part_copy(memory[0], 100), sendq_part_ref(memory[0] + 100, PIECE),
+                            sendq_part_ref(memory[0] + 100 + PIECE, 5000)};
+    CHECK_IS(sendq_append_message(q, parts, 3, piece_release, &owner), SENDQ_WAKE);
+    CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_UNACKED);
+    CHECK_IS(owner.times, 0);
+    CHECK_IS(stats_of(q).zerocopy, PIECE);
+    CHECK_IS(sendq_sent_messages(q), 1);
+    piece small = {.len = 5000};
+    CHECK_IS(sendq_append_message(q, parts + 2, 1, piece_release, &small), SENDQ_WAKE);
+    CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_UNACKED);
+    CHECK_IS(small.times, 1);
+    CHECK_IS(owner.times, 0);
+    expect(e, 0, owner.len);
+    expect(e, 100 + PIECE, 5000);
+    reap_all(q, e);
+    CHECK_IS(owner.times, 1);
+    sendq_free(q);
+    sendq_pool_free(pool);
+    ends_close(e);
+}
+
+static void bad_input(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    CHECK_IS(sendq_reap(NULL, 0), -EINVAL);
+    CHECK_IS(sendq_pool_reap(NULL), -EINVAL);
+    CHECK_IS(sendq_pool_reap(pool), 0);
+    sendq_t* q = new_zerocopy(pool, 0);
+    CHECK_IS(sendq_reap(q, -1), 0);
+    ends e = ends_unix(); /* does not do it */
+    append(q, 0);
+    append(q, 1);
+    int hints = sendq_flush(q, e.queue, 0);
+    while (hints == SENDQ_BLOCKED) {
+        static unsigned char buffer[PIECE];
+        ends_read(e, buffer, sizeof buffer);
+        hints = sendq_flush(q, e.queue, 0);
+    }
+    CHECK_IS(hints, 0);
+    CHECK_IS(released(0, 2), 2);
+    CHECK_IS(stats_of(q).zerocopy_off, 1);
+    sendq_free(q);
+    ends_close(e);
+
+    e = stopped();
+    ends other = ends_tcp();
+    q = in_flight(pool, e);
+    CHECK_IS(sendq_reap(q, other.queue), -EINVAL);
+    CHECK_IS(sendq_reap(q, -1), -EBADF);
+    CHECK_IS(sendq_reap(q, 1 << 20), -EBADF);
+    /* Another connection: copied, as long as the first one is not done. */
+    append(q, 2);
+    CHECK_IS(sendq_flush(q, other.queue, 0), SENDQ_UNACKED);
+    CHECK_IS(stats_of(q).zerocopy, 2 * PIECE);
+    expect(other, 2 * PIECE, PIECE);
+    CHECK_IS(released(0, 2), 0);
+    expect(e, 0, 2 * PIECE);
+    reap_all(q, e);
+    CHECK_IS(released(0, 3), 3);
+    append(q, 3);
+    CHECK((sendq_flush(q, other.queue, 0) & ~SENDQ_UNACKED) == 0);
+    CHECK_IS(stats_of(q).zerocopy, 3 * PIECE);
+    expect(other, 3 * PIECE, PIECE);
+    reap_all(q, other);
+    sendq_free(q);
+
+    /* The descriptor is closed behind the queue's back, and its number is another socket's. */
+    ends_close(e);
+    e = stopped();
+    q = in_flight(pool, e);
+    CHECK_IS(dup2(other.queue, e.queue), e.queue);
+    CHECK_IS(sendq_reap(q, e.queue), -EINVAL);
+    CHECK_IS(released(0, 2), 0);
+    sendq_free(q);
+    expect(e, 0, 2 * PIECE);
+    reap_orphans(pool);
+    CHECK_IS(released(0, 2), 2);
+    ends_close(e);
+
+    /* A second queue on the same socket: the kernel's numbers are not its own. */
+    e = ends_tcp();
+    q = new_zerocopy(pool, 0);
+    append(q, 0);
+    CHECK((sendq_flush(q, e.queue, 0) & ~SENDQ_UNACKED) == 0);
+    expect(e, 0, PIECE);
+    reap_all(q, e);
+    CHECK_IS(sendq_reset(q), 0);
+    append(q, 1);
+    CHECK_IS(sendq_flush(q, e.queue, 0), 0);
+    CHECK_IS(stats_of(q).zerocopy, 0);
+    CHECK_IS(released(0, 2), 2);
+    expect(e, PIECE, PIECE);
+    sendq_free(q);
+    ends_close(e);
+    ends_close(other);
+    sendq_pool_free(pool);
+}
+
+int main(void) {
+    comes_back_late();
+    for (int how = 0; how < 4; how++) {
+        ends_in_flight(how);
+    }
+    outlives_its_pool();
+    peer_vanishes();
+    peer_takes_nothing();
+    gives_up_on_loopback();
+    spliced_in_flight(0);
+    spliced_in_flight(2 * PIECE);
+    message_in_flight();
+    bad_input();
+    return 0;
+}
