@@ -1,4 +1,4 @@
-//! The one owner of the two parts of a divided slot, or of a divided message. It is released when both are
+//! The one owner of the two parts of a divided slot, or of the parts of a divided message. It is released when all are
 //! completed.
 
 #![allow(unsafe_code)]
@@ -14,25 +14,25 @@ pub struct Joint {
     slot: Slot,
     /// How many parts are not completed.
     parts: AtomicU32,
-    /// The reason of the part that was completed first.
+    /// The last reason of a part that was not 0.
     reason: AtomicI32,
     /// If it is that of a message's owner: how many bytes of the message were sent, once it is completed.
     sent: AtomicU64,
 }
 
 impl Joint {
-    /// The owner of the two parts of `slot`. NO_MEMORY.
-    pub fn new(slot: Slot) -> Result<Box<Joint>> {
-        let (parts, reason, sent) = (AtomicU32::new(2), AtomicI32::new(0), AtomicU64::new(0));
+    /// The owner of `parts` parts of `slot`. NO_MEMORY.
+    pub fn new(slot: Slot, parts: u32) -> Result<Box<Joint>> {
+        let (parts, reason, sent) = (AtomicU32::new(parts), AtomicI32::new(0), AtomicU64::new(0));
         try_box(Joint { slot, parts, reason, sent })
     }
 
-    /// As both parts have it.
+    /// As all parts have it.
     pub fn into_owner(self: Box<Joint>) -> Owner {
         Owner { release: Some(release_part), arg: Box::into_raw(self).cast() }
     }
 
-    /// For the slot of a message's owner, and for another slot of that message.
+    /// For the slot of a message's owner, and for other slots of that message.
     pub fn into_owners_of_message(self: Box<Joint>) -> (Owner, Owner) {
         let part = self.into_owner();
         (Owner { release: Some(release_whole), ..part }, part)
@@ -61,22 +61,22 @@ unsafe extern "C-unwind" fn release_part(
     reason: c_int,
 ) {
     let joint = arg.cast::<Joint>();
-    // SAFETY: made by into_owner(), and alive until both parts have called this. Acquire and release, so that
-    // the last one sees the reason of the other.
-    let other = unsafe {
-        if (*joint).parts.load(Ordering::Acquire) == 2 {
+    // SAFETY: made by into_owner(), and alive until all parts have called this. Acquire and release, so that
+    // the last one sees the reasons of the others.
+    let joint = unsafe {
+        if reason != 0 {
             (*joint).reason.store(reason, Ordering::Relaxed);
         }
-        if (*joint).parts.fetch_sub(1, Ordering::AcqRel) == 2 {
+        if (*joint).parts.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
         Box::from_raw(joint)
     };
-    let mut slot = match other.slot.message_before() {
-        Some(_) => other.slot.with_sent(other.sent.load(Ordering::Relaxed)),
-        None => other.slot,
+    let mut slot = match joint.slot.message_before() {
+        Some(_) => joint.slot.with_sent(joint.sent.load(Ordering::Relaxed)),
+        None => joint.slot,
     };
-    slot.reason = if reason == 0 { other.reason.load(Ordering::Relaxed) } else { reason };
-    drop(other);
+    slot.reason = joint.reason.load(Ordering::Relaxed);
+    drop(joint);
     slot.release();
 }

@@ -334,24 +334,27 @@ impl Stream {
         let cut = self.chain.find(len, set).ok_or(Errno::INVALID)?;
         let divided = self.chain.divided(&cut);
         let joint = match divided.filter(|slot| slot.owner().release.is_some()) {
-            Some(slot) => Some(Joint::new(slot)?),
+            Some(slot) => Some(Joint::new(slot, 2)?),
             None => None,
         };
         let message = match self.chain.divided_message(&cut, len) {
-            Some(message) => Some((message, Joint::new(self.chain.owner_of(&message))?)),
+            Some(message) => {
+                Some((message, Joint::new(self.chain.owner_of(&message), message.parts())?))
+            }
             None => None,
         };
         let spare = if cut.space() > 0 { Some(take(cut.space())?) } else { None };
         let waiting = self.waiting();
         let owner = joint.map_or(Owner::NONE, Joint::into_owner);
-        // A message's owner waits for what of it is on either side.
+        // A message's owner waits for what of it is on either side. Each slot before the cut has a part in it: they
+        // may be divided again, or be sent without a copy, and then leave in any order.
         let message = message.map(|(message, joint)| (message, joint.into_owners_of_message()));
         if let Some((message, (whole, _))) = &message {
             self.chain.set_owner(message, *whole);
         }
         let rest = self.chain.split(cut, spare, owner, false);
         if let Some((message, (_, part))) = &message {
-            self.chain.set_part_owner(message, *part);
+            self.chain.set_part_owners(message, *part);
         }
         self.chain.remove_gates_behind(&cut, len, set, &rest);
         Ok((self.cut_off(rest, waiting, len), divided.is_some()))

@@ -149,7 +149,7 @@ impl Queue {
         let [piece, message] = self.stream.carried(has_messages);
         let owned = |slot: &Slot| slot.owner().release.is_some();
         let joint = |carried: Option<(Place, Slot)>| match carried {
-            Some((_, slot)) if owned(&slot) => Joint::new(slot).map(Some),
+            Some((_, slot)) if owned(&slot) => Joint::new(slot, 2).map(Some),
             _ => Ok(None),
         };
         let (of_piece, of_message) = (joint(piece)?, joint(message)?);

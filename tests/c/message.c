@@ -221,6 +221,29 @@ static void spliced_message(bool moved_first, bool discarded) {
     sendq_free(to);
 }
 
+/* The owner of a message waits for each of its pieces, also for those that move on from where they
+ * were moved to. */
+static void spliced_twice(void) {
+    sendq_t *from = new_counter(0), *to = new_counter(0), *last = new_counter(0);
+    owner o = {0};
+    sendq_part_t parts[] = {
+        sendq_part_ref(bytes, 9000),
+        sendq_part_ref(bytes + 9000, 9000),
+        sendq_part_ref(bytes + 18000, 9000),
+    };
+    CHECK_IS(sendq_append_message(from, parts, 3, release, &o), SENDQ_WAKE);
+    CHECK_IS(sendq_splice_n(to, from, 18000), SENDQ_WAKE);
+    CHECK_IS(sendq_splice_n(last, to, 9000), SENDQ_WAKE);
+    check_delivers(to, 9000);
+    check_delivers(from, 18000);
+    CHECK_IS(o.times, 0);
+    check_delivers(last, 0);
+    CHECK_IS(o.times, 1);
+    sendq_free(from);
+    sendq_free(to);
+    sendq_free(last);
+}
+
 /* A piece of which a part was sent, behind a notification that was, moves with what was sent of it.
  */
 static void discarded_behind_a_part(void) {
@@ -562,6 +585,7 @@ int main(void) {
     for (int how = 0; how < 4; how++) {
         spliced_message(how & 1, how & 2);
     }
+    spliced_twice();
     discarded_behind_a_part();
     chained(0);
     chained(1);

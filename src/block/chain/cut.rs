@@ -30,13 +30,27 @@ impl Cut {
     }
 }
 
-/// A message that is cut: two of its slots.
+/// A message that is cut: some of its slots.
 #[derive(Clone, Copy)]
 pub struct DividedMessage {
     /// That of its owner, behind the cut.
     owner: Place,
-    /// The last one before the cut whose memory or file is that owner's.
-    part: Place,
+    /// The first one before the cut whose memory or file is that owner's.
+    first: Place,
+    /// How many such slots are before the cut.
+    parts: u32,
+}
+
+impl DividedMessage {
+    /// How many parts of the message have to be completed before its owner is released: these slots, and the owner's.
+    pub fn parts(&self) -> u32 {
+        self.parts + 1
+    }
+}
+
+/// Whether the memory or the file of `slot` is that of the owner of a message.
+fn is_of_message(slot: &Slot) -> bool {
+    slot.len() > 0 && slot.owner().release.is_none()
 }
 
 impl Chain {
@@ -129,7 +143,7 @@ impl Chain {
     pub fn divided_message(&self, cut: &Cut, len: u64) -> Option<DividedMessage> {
         let (owner, before) = self.next_owner(cut)?;
         let begin = len.saturating_sub(before);
-        let (mut position, mut part) = (0, None);
+        let (mut position, mut first, mut parts) = (0, None, 0);
         // SAFETY: this chain owns the block, and is borrowed meanwhile.
         let mut next = unsafe { block_at(&self.front) };
         while let Some(block) = next {
@@ -141,9 +155,9 @@ impl Chain {
                 let slot = block.slot_ref(i);
                 position += i128::from(slot.at - start) + i128::from(slot.len());
                 start = slot.at;
-                let is_owned = slot.len() > 0 && slot.owner().release.is_none();
-                if is_owned && position > i128::from(begin) {
-                    part = Some(Place(block.0, i));
+                if is_of_message(slot) && position > i128::from(begin) {
+                    first.get_or_insert(Place(block.0, i));
+                    parts += 1;
                 }
             }
             if is_last {
@@ -152,7 +166,7 @@ impl Chain {
             position += i128::from(end - start);
             next = block.header().next.get();
         }
-        part.map(|part| DividedMessage { owner, part })
+        first.map(|first| DividedMessage { owner, first, parts })
     }
 
     /// The first slot of a message's owner behind `cut`, and how many bytes of the message precede the cut, if
@@ -210,18 +224,30 @@ impl Chain {
 
     /// Replaces the owner of `message`. Before the cut.
     pub fn set_owner(&mut self, message: &DividedMessage, owner: Owner) {
-        self.set_owner_at(message.owner, owner);
-    }
-
-    /// Gives the part of `message` before the cut an owner. After the cut.
-    pub fn set_part_owner(&mut self, message: &DividedMessage, owner: Owner) {
-        self.set_owner_at(message.part, owner);
-    }
-
-    fn set_owner_at(&mut self, Place(block, i): Place, owner: Owner) {
+        let Place(block, i) = message.owner;
         let mut address = Some(block);
         // SAFETY: divided_message() has found it in this chain, which is borrowed.
         unsafe { block_at_mut(&mut address) }.expect("it is some").slot_mut(i).set_owner(owner);
+    }
+
+    /// Gives the slots of `message` before the cut an owner. After the cut.
+    pub fn set_part_owners(&mut self, message: &DividedMessage, owner: Owner) {
+        let Place(block, mut from) = message.first;
+        let (mut address, mut left) = (Some(block), message.parts);
+        // SAFETY: divided_message() has found it in this chain, which is borrowed.
+        while let Some(block) = unsafe { block_at_mut(&mut address) } {
+            // A block that came from another queue may have sent some of what it had.
+            let Header { sent_slots, slots, .. } = *block.header();
+            for i in from.max(sent_slots)..slots {
+                let slot = block.slot_mut(i);
+                if left > 0 && is_of_message(slot) {
+                    slot.set_owner(owner);
+                    left -= 1;
+                }
+            }
+            let next = block.header().next.0;
+            (address, from) = (next.filter(|_| left > 0), 0);
+        }
     }
 
     /// Removes the gates that are behind `cut`, where `len` bytes end, and the holes there that were made when at
