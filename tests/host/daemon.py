@@ -63,7 +63,7 @@ class Daemon:
         if not select.select([self._process.stdout], [], [], START_SECONDS)[0]:
             raise TimeoutError("the daemon does not say that it listens")
         line = self._process.stdout.readline().decode()
-        match = re.fullmatch(rf"mcbpd listening on 127\.0\.0\.1:(\d+) output={output}\n", line)
+        match = re.fullmatch(rf"mcbpd listening on [0-9.]+:(\d+) output={output}\n", line)
         if not match:
             raise RuntimeError(f"the daemon says {line!r}")
         return int(match[1])

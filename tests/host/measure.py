@@ -72,9 +72,9 @@ class Programs:
         """How to start it."""
         return {"program": self._find(name), "prefix": [*pinned(self._server_cpu), *tracer]}
 
-    def ask(self, name, *options):
+    def ask(self, name, *options, prefix=()):
         """Returns what the client reports."""
-        command = [*pinned(self._client_cpu), self._find(name), *options]
+        command = [*prefix, *pinned(self._client_cpu), self._find(name), *options]
         result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
         if result.returncode != 0:
             raise UnhappyClient(result.stderr.strip())

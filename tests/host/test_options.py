@@ -21,6 +21,7 @@ BAD = (
     "--high=-1",
     "--cap=1k",
     "--max-messages=-1",
+    "--zerocopy=-1",
     "--budget=",
     "--budget=1000",
     "--stall=-1",

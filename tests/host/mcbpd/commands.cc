@@ -241,6 +241,9 @@ Reply output(const Request& request, Session& session) {
     if (path == nullptr) {
         return failed(Status::not_found);
     }
+    if (!session.paths.may_change()) {
+        return failed(Status::invalid);
+    }
     session.next_path = path;
     return {};
 }

@@ -24,6 +24,7 @@ Limits limits_of(const Options& options) {
     limits.high = std::min(limit(options.high), limits.cap);
     limits.low = limits.high / 2;
     limits.messages = options.max_messages;
+    limits.zerocopy = options.zerocopy;
     if (options.budget > 0) {
         limits.budget = options.budget / options.threads;
     }

@@ -23,6 +23,9 @@ struct Limits {
     // In messages that wait, of one output; 0: any number. Only the path that has messages counts
     // it.
     size_t messages = 0;
+    // In bytes: values that are as long are sent without a copy. 0: none. Only the paths through
+    // sendq that borrow do it.
+    size_t zerocopy = 0;
     // In bytes, of all outputs.
     size_t budget = kNone;
     // Fewer bytes a second, over such a time, are as good as none. 0: one is enough. Only sendq

@@ -126,6 +126,8 @@ void set(Options& options, std::string_view name, std::string_view text) {
         options.cap = number(name, text, 0, kMaxLimit);
     } else if (name == "--max-messages") {
         options.max_messages = number(name, text, 0, kMaxLimit);
+    } else if (name == "--zerocopy") {
+        options.zerocopy = number(name, text, 0, kMaxLimit);
     } else if (name == "--budget") {
         options.budget = number(name, text, 0, kMaxLimit);
     } else if (name == "--stall") {
@@ -179,6 +181,8 @@ std::string usage() {
            "] [--sndbuf=BYTES] [--teardown-timeout=SECONDS] [--max-item=BYTES]\n"
            "             [--high=BYTES] [--cap=BYTES] [--budget=BYTES] [--stall=SECONDS]\n"
            "             [--max-messages=N, of connections that send messages]\n"
+           "             [--zerocopy=BYTES, from which on sendq-ref and sendq-message do not "
+           "copy]\n"
            "             [--min-rate=BYTES_PER_SECOND, of connections through sendq]\n"
            "             [--batching=both|input|none, to measure what it is worth]\n"
            "             [--clock=system|jumping, which tests move]\n"

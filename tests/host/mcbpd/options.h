@@ -31,6 +31,7 @@ struct Options {
     size_t high = size_t{1} << 20;
     size_t cap = 0;
     size_t max_messages = 0;
+    size_t zerocopy = 0;  // values of at least so many bytes
     size_t budget = 0;
     std::chrono::duration<double> stall{0};
     size_t min_rate = 0;       // bytes a second

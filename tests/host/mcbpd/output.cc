@@ -36,7 +36,7 @@ Flushed Output::close(Transport& transport) {
     return {errno == EAGAIN ? Flushed::State::blocked : Flushed::State::failed, errno};
 }
 
-OutputPaths::OutputPaths(const Limits& limits, Wire wire) {
+OutputPaths::OutputPaths(const Limits& limits, Wire wire) : may_change_(limits.zerocopy == 0) {
     for (const Named& path : kPaths) {
         if (does(path, wire)) {
             paths_.emplace_back(path.name, path.make(limits));

@@ -149,11 +149,15 @@ class OutputPaths {
 
     // Null if there is no path of that name.
     OutputPath* find(std::string_view name) const;
+    // Not where the kernel may still read what a path has sent: sendq shuts down the socket of a
+    // queue that is freed then.
+    bool may_change() const { return may_change_; }
     void end_turn() const;
     static std::vector<std::string_view> names(Wire wire = Wire::plain);
 
   private:
     std::vector<std::pair<std::string_view, std::unique_ptr<OutputPath>>> paths_;
+    bool may_change_;
 };
 
 }  // namespace mcbpd

@@ -33,8 +33,9 @@ class SendqMessageOutput final : public Output {
     }
 
     // Left to the end of the turn, by sendq itself unless it has waited for the socket.
-    Flushed flush(Transport& /*transport*/) override {
+    Flushed flush(Transport& transport) override {
         if (pending() == 0) {
+            sendq_reap(queue_.get(), transport.fd());
             return flushed(sendq_error(queue_.get()));
         }
         if (is_blocked_) {

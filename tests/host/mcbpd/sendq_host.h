@@ -24,7 +24,8 @@ inline sendq::pool make_pool(const Limits& limits) {
 inline sendq::queue make_queue(const sendq::pool& pool, const Limits& limits, void* user,
                                uint32_t flags = 0) {
     sendq::queue_config config;
-    config.flags = flags;
+    config.flags = flags | (limits.zerocopy > 0 ? SENDQ_ZEROCOPY : 0);
+    config.zerocopy_from = limits.zerocopy;
     config.user = user;
     config.copy_below = kCopyBelow;
     config.low = limits.low;

@@ -10,7 +10,8 @@ namespace mcload {
 
 using mcbp::Opcode;
 
-Control::Control(uint16_t port, bool over_tls, double timeout) : socket_(port, over_tls) {
+Control::Control(const sockaddr_in& server, bool over_tls, double timeout)
+    : socket_(server, over_tls) {
     const timeval limit = {static_cast<time_t>(timeout) + 1, 0};
     setsockopt(socket_.fd(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     setsockopt(socket_.fd(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);

@@ -16,7 +16,7 @@ using Stats = std::map<std::string, std::string>;
 class Control {
   public:
     // A wait for the server is given up after about `timeout` seconds.
-    Control(uint16_t port, bool over_tls, double timeout);
+    Control(const sockaddr_in& server, bool over_tls, double timeout);
 
     // Stores the value that the load will ask for; returns its cas.
     uint64_t set(std::string_view value);

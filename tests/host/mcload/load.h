@@ -37,7 +37,7 @@ class Load {
   private:
     struct Client {
         Client(const Options& options, const Expected& expected)
-            : socket(options.port, options.tls), checker(expected) {}
+            : socket(options.server, options.tls), checker(expected) {}
 
         Socket socket;
         Checker checker;

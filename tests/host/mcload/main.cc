@@ -66,7 +66,7 @@ void allow_many_connections() {
 }
 
 void measure(const Options& options) {
-    Control control(options.port, options.tls, options.stall);
+    Control control(options.server, options.tls, options.stall);
     std::string value = make_value(options.value);
     const uint64_t cas = control.set(value);
     const Expected expected(std::move(value), cas, options.verify);

@@ -1,13 +1,15 @@
 // The command line of mcload.
 #pragma once
 
+#include <netinet/in.h>
+
 #include <cstddef>
 #include <cstdint>
 
 namespace mcload {
 
 struct Options {
-    uint16_t port = 0;
+    sockaddr_in server = {};
     size_t connections = 64;
     size_t depth = 1;
     size_t value = 100;

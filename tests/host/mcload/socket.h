@@ -37,15 +37,12 @@ inline SSL_CTX* tls_context() {
 
 class Socket {
   public:
-    Socket(uint16_t port, bool over_tls) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    Socket(const sockaddr_in& server, bool over_tls)
+        : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         if (fd_ < 0) {
             fail_errno("socket");
         }
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_port = htons(port);
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        if (connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) {
+        if (connect(fd_, reinterpret_cast<const sockaddr*>(&server), sizeof server) != 0) {
             close(fd_);
             fail_errno("connect");
         }
