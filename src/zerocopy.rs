@@ -295,3 +295,45 @@ impl Zerocopy {
         Some(slot)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slot::Owner;
+
+    struct Nowhere;
+
+    impl Acks for Nowhere {
+        fn id(&self) -> u64 {
+            1
+        }
+        fn next(&self) -> Option<Ack> {
+            None
+        }
+        fn abandon(&self) {}
+    }
+
+    /// The kernel's numbers are those of 32 bits, which a long connection uses up.
+    #[test]
+    fn numbers_wrap_around() {
+        let acks: Arc<dyn Acks> = Arc::new(Nowhere);
+        let mut zerocopy = Zerocopy::new(1);
+        assert!(zerocopy.begin_send(Some(acks.clone()), 1, 0));
+        zerocopy.end_send(Err(Errno::AGAIN));
+        // As after so many sends that are acknowledged.
+        zerocopy.oldest = u64::from(u32::MAX) - 1;
+        for _ in 0..4 {
+            assert!(zerocopy.begin_send(Some(acks.clone()), 1, 0));
+            zerocopy.end_send(Ok(1));
+            zerocopy.hold(Slot::notification(Owner::NONE));
+        }
+        let mut released = |first, last| {
+            zerocopy.acknowledge(&acks, Ack { first, last, is_copied: false });
+            std::iter::from_fn(|| zerocopy.next_released()).count()
+        };
+        assert_eq!(released(u32::MAX, 0), 0);
+        assert_eq!(released(u32::MAX - 1, u32::MAX - 1), 3);
+        assert_eq!(released(u32::MAX - 1, 0), 0);
+        assert_eq!(released(0, 1), 1);
+    }
+}
