@@ -6,6 +6,7 @@
 
 use super::memory::{self, Range};
 use libc::{c_int, c_void, iovec, msghdr, size_t, ssize_t};
+use sendq::capi::{sendq_discard, sendq_free, sendq_reset, sendq_t};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 
@@ -19,6 +20,14 @@ pub enum Answer {
     /// Takes this many bytes, at least 1, or all if there are fewer.
     Some(usize),
     No(c_int),
+}
+
+/// What a release callback does to a queue.
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    Discard,
+    Reset,
+    Free,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,14 +46,20 @@ pub struct Flight {
     pub number: u32,
     ranges: Vec<Range>,
     pub state: State,
+    /// The kernel has copied the memory after all.
+    pub is_copied: bool,
 }
 
 /// What happened during a call.
 pub enum Event {
     /// The socket took bytes, from these places in memory, without a copy or with one.
     Sent { ranges: Vec<Range>, bytes: Vec<u8>, flight: Option<usize> },
+    /// The connection failed.
+    Failed(c_int),
     /// A release callback ran.
     Released { owner: usize, reason: c_int },
+    /// It did this to that queue.
+    Acted(Act, usize),
 }
 
 /// A message on the error queue of a socket.
@@ -69,8 +84,8 @@ pub struct Kernel {
     pub flights: Vec<Flight>,
     pub answers: VecDeque<Answer>,
     pub events: Vec<Event>,
-    /// With what the last send failed; 0: it did not.
-    pub failure: c_int,
+    /// What the next release callback does, and to which queue.
+    pub act: Option<(Act, usize, *mut sendq_t)>,
     /// What each owner has lent.
     pub lent: Vec<Vec<Range>>,
     pub faults: Vec<String>,
@@ -107,7 +122,7 @@ impl Kernel {
         let acked = flights
             .filter(|flight| flight.socket == socket && (first..=last).contains(&flight.number));
         for flight in acked.filter(|flight| flight.state == State::Flies) {
-            flight.state = State::Acked;
+            (flight.state, flight.is_copied) = (State::Acked, is_copied);
             if let Some(range) = flight.ranges.iter().find(|range| !memory::is_intact(**range)) {
                 self.faults.push(format!("{range:?} has changed while the kernel read it"));
             }
@@ -154,7 +169,13 @@ impl Kernel {
             let number = self.sockets[socket].next;
             self.sockets[socket].next += 1;
             let ranges = ranges.clone();
-            self.flights.push(Flight { socket, number, ranges, state: State::Flies });
+            self.flights.push(Flight {
+                socket,
+                number,
+                ranges,
+                state: State::Flies,
+                is_copied: false,
+            });
             self.flights.len() - 1
         });
         self.events.push(Event::Sent { ranges, bytes, flight });
@@ -198,6 +219,16 @@ pub unsafe extern "C-unwind" fn release(
         lent.iter().for_each(|range| memory::scribble(*range));
         kernel.events.push(Event::Released { owner, reason });
     });
+    let Some((act, i, q)) = with(|kernel| kernel.act.take()) else { return };
+    with(|kernel| kernel.events.push(Event::Acted(act, i)));
+    // SAFETY: a live queue, of this thread.
+    unsafe {
+        match act {
+            Act::Discard => _ = sendq_discard(q),
+            Act::Reset => _ = sendq_reset(q),
+            Act::Free => sendq_free(q),
+        }
+    }
 }
 
 fn answer(outcome: Result<usize, c_int>) -> ssize_t {
@@ -212,12 +243,12 @@ fn answer(outcome: Result<usize, c_int>) -> ssize_t {
 }
 
 fn send_iov(fd: c_int, iov: &[iovec], flags: c_int) -> ssize_t {
-    let outcome = with(|kernel| {
+    answer(with(|kernel| {
         let outcome = kernel.send(fd, iov, flags);
-        kernel.failure = outcome.err().unwrap_or(0);
+        let failure = outcome.err().filter(|errno| [libc::EBADF, libc::ECONNRESET].contains(errno));
+        kernel.events.extend(failure.map(Event::Failed));
         outcome
-    });
-    answer(outcome)
+    }))
 }
 
 #[unsafe(no_mangle)]

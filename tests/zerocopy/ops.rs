@@ -1,6 +1,6 @@
 //! What happens.
 
-use super::kernel::{Answer, FROM};
+use super::kernel::{Act, Answer, FROM};
 use libc::c_int;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -48,6 +48,8 @@ pub enum Op {
     Cork,
     Uncork,
     Rollback,
+    /// The next step, in which a release callback does this to one of the queues.
+    InCallback(Act, bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +112,7 @@ fn budget() -> impl Strategy<Value = usize> {
 }
 
 pub fn op() -> impl Strategy<Value = Op> {
+    let act = prop::sample::select(vec![Act::Discard, Act::Reset, Act::Free]);
     let told =
         prop::sample::select(vec![Told::Together, Told::Again, Told::Ascending, Told::Descending]);
     prop_oneof![
@@ -140,6 +143,7 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Cork),
         2 => Just(Op::Uncork),
         1 => Just(Op::Rollback),
+        4 => (act, any::<bool>()).prop_map(|(act, second)| Op::InCallback(act, second)),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Who may be released, and who has to be: from what was appended, where it was moved, what sockets took of it, and
 //! what they have acknowledged.
 
-use super::kernel::{self, Event, State};
+use super::kernel::{self, Act, Event, State};
 use super::memory::{self, Range};
 use libc::{ECANCELED, c_int};
 use std::collections::VecDeque;
@@ -179,18 +179,6 @@ impl Oracle {
         self.queues[i].pieces.extend(pieces);
     }
 
-    /// The last pieces, which were not taken after all.
-    pub fn take_back(&mut self, i: usize, pieces: &[Piece], owners: &[usize]) {
-        owners.iter().for_each(|owner| self.owners[*owner].is_given = false);
-        for piece in pieces.iter().rev() {
-            let last = self.queues[i].pieces.pop_back().expect("it was not taken");
-            assert_eq!((last.range, last.sent), (piece.range, 0), "some of it was sent");
-            if let Some(owner) = piece.owner {
-                self.owners[owner].pieces -= 1;
-            }
-        }
-    }
-
     /// Sends `len` bytes. Returns where they are.
     pub fn consume(&mut self, i: usize, mut len: usize, is_carried: bool) -> Vec<Range> {
         let (queue, owners) = (&mut self.queues[i], &mut self.owners);
@@ -347,6 +335,9 @@ impl Oracle {
                         self.groups[self.queues[i].group].flights.push(flight);
                     }
                 }
+                Event::Failed(errno) => self.fail(i, -errno),
+                Event::Acted(Act::Discard, i) => self.discard(i, -ECANCELED),
+                Event::Acted(_, i) => self.reset(i),
                 Event::Released { owner, reason } => self.owners[owner].released.push(reason),
             }
         }
@@ -413,6 +404,16 @@ impl Oracle {
 
     pub fn is_unacked(&self, i: usize) -> bool {
         self.groups[self.queues[i].group].is_unacked()
+    }
+
+    /// How many sends of a queue are acknowledged, and how many of these the kernel has copied.
+    pub fn acked(&self, i: usize) -> (u64, u64) {
+        kernel::with(|kernel| {
+            let flights = &self.groups[self.queues[i].group].flights;
+            let flights = flights.iter().map(|flight| &kernel.flights[*flight]);
+            let acked = || flights.clone().filter(|flight| flight.state == State::Reaped);
+            (acked().count() as u64, acked().filter(|flight| flight.is_copied).count() as u64)
+        })
     }
 
     /// The memory that a queue's pieces wait with, and all that it refers to.
