@@ -84,6 +84,8 @@ pub struct Kernel {
     pub flights: Vec<Flight>,
     pub answers: VecDeque<Answer>,
     pub events: Vec<Event>,
+    /// What was refused without a copy has to be offered again, to be copied.
+    pub owes_copy: bool,
     /// What the next release callback does, and to which queue.
     pub act: Option<(Act, usize, *mut sendq_t)>,
     /// What each owner has lent.
@@ -143,13 +145,19 @@ impl Kernel {
         if is_carried && iov.iter().any(|iov| iov.iov_len < FROM) {
             self.faults.push("too short to be sent without a copy".into());
         }
+        if std::mem::take(&mut self.owes_copy) && is_carried {
+            self.faults.push("offered without a copy again".into());
+        }
         let offered: usize = iov.iter().map(|iov| iov.iov_len).sum();
         let taken = match self.answers.pop_front().unwrap_or(Answer::All) {
             Answer::All => offered,
             Answer::Some(bytes) => bytes.min(offered),
             // A socket that is not asked for it does not refuse it.
             Answer::No(libc::EOPNOTSUPP) if !is_carried => offered,
-            Answer::No(errno) => return Err(errno),
+            Answer::No(errno) => {
+                self.owes_copy = is_carried && [libc::ENOBUFS, libc::EOPNOTSUPP].contains(&errno);
+                return Err(errno);
+            }
         };
         let (mut ranges, mut bytes, mut left) = (Vec::new(), Vec::new(), taken);
         for iov in iov {

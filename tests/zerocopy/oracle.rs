@@ -21,6 +21,8 @@ pub struct Piece {
     pub kind: Kind,
     pub range: Range,
     pub owner: Option<usize>,
+    /// The owner of the message that it is a part of.
+    pub message: Option<usize>,
     /// How many of its bytes were sent.
     sent: usize,
     /// Some were sent without a copy, by the queue that has it.
@@ -29,7 +31,7 @@ pub struct Piece {
 
 impl Piece {
     pub fn new(kind: Kind, range: Range, owner: Option<usize>) -> Piece {
-        Piece { kind, range, owner, sent: 0, is_carried: false }
+        Piece { kind, range, owner, message: None, sent: 0, is_carried: false }
     }
 
     pub fn mark(owner: usize) -> Piece {
@@ -61,11 +63,14 @@ struct Owner {
     is_given: bool,
     is_message: bool,
     is_shared: bool,
+    /// Some of the message was sent without a copy.
+    is_carried: bool,
     /// How many of its pieces are queued, or held until they are acknowledged.
     pieces: usize,
     /// It is not released before these are acknowledged.
     waits: Vec<Until>,
-    /// It may be released before or after these.
+    /// The owner of a message that was carried may be released before or after these: the last of its parts may be
+    /// another owner's.
     may_wait: Vec<Until>,
     /// Why its pieces are not needed any more.
     reasons: Vec<c_int>,
@@ -189,6 +194,9 @@ impl Oracle {
             if step > 0 {
                 ranges.push(Range { at: front.range.at + front.sent, len: step });
                 front.is_carried |= is_carried;
+                if let Some(message) = front.message.filter(|_| is_carried) {
+                    owners[message].is_carried = true;
+                }
             }
             front.sent += step;
             len -= step;
@@ -388,7 +396,7 @@ impl Oracle {
             let may = owner.is_given && owner.pieces == 0 && is_over(&owner.waits);
             let [reason] = owner.released[..] else {
                 assert!(owner.released.is_empty(), "{i} is released twice");
-                let may_wait = owner.is_message && !is_over(&owner.may_wait);
+                let may_wait = owner.is_carried && !is_over(&owner.may_wait);
                 assert!(!may || may_wait, "{i} has to be released");
                 continue;
             };

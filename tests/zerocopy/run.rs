@@ -2,7 +2,6 @@
 
 use super::kernel::{self, Act, Answer, Event, State, release};
 use super::memory::{self, Range, pointer};
-
 use super::ops::{BUFFER, Op, Part, Setting, Told};
 use super::oracle::{Kind, Oracle, Piece};
 use libc::{c_int, c_void};
@@ -110,7 +109,7 @@ impl Run {
             self.next_act = Some((*act, usize::from(*second)));
             return;
         }
-        let act = self.next_act.take().filter(|_| Run::may_act(op));
+        let act = self.next_act.take().filter(|_| may_act(op));
         let act = act.map(|(act, i)| (act, i, self.sides[i].q));
         kernel::with(|kernel| kernel.act = act);
         self.make(i, op);
@@ -256,12 +255,6 @@ impl Run {
         acted.is_some()
     }
 
-    /// Whether a callback of this step may change queues, which its own result then does not tell of.
-    fn may_act(op: &Op) -> bool {
-        use Op::{Consume, Discard, Fail, Flush, Reap, ReapPool, Reset};
-        matches!(op, Consume(_) | Discard | Fail(_) | Flush(..) | Reap | ReapPool | Reset(_))
-    }
-
     /// Another connection.
     fn connect(&mut self, i: usize) {
         let (socket, fd) = kernel::with(|kernel| kernel.socket());
@@ -363,6 +356,7 @@ impl Run {
         let owner = self.oracle.message(lent);
         owners.push(owner);
         for piece in &mut pieces {
+            piece.message = Some(owner);
             if piece.kind == Kind::Borrowed && piece.owner.is_none() {
                 piece.owner = Some(owner);
             }
@@ -518,7 +512,10 @@ impl Run {
     fn check(&mut self, i: usize) {
         self.follow(i);
         self.oracle.land_all();
-        kernel::with(|kernel| assert!(kernel.faults.is_empty(), "{:?}", kernel.faults));
+        kernel::with(|kernel| {
+            assert!(kernel.faults.is_empty(), "{:?}", kernel.faults);
+            assert!(!kernel.owes_copy, "refused without a copy, and not copied");
+        });
         self.oracle.check_owners();
         for i in 0..2 {
             let (q, queue) = (self.sides[i].q, &self.oracle.queues[i]);
@@ -527,6 +524,7 @@ impl Run {
             assert_eq!(stats.waiting, queue.waiting());
             assert_eq!(stats.zerocopy, queue.carried);
             assert_eq!((stats.unacked, stats.pinned), self.oracle.held(i), "unacked, pinned");
+            assert_eq!(unsafe { sendq_memory(q) }, stats.allocated + stats.pinned);
             assert_eq!((stats.zerocopy_acked, stats.zerocopy_copied), self.oracle.acked(i));
             assert_eq!(unsafe { sendq_error(q) }, queue.failed);
             let unacked = stats.waiting == 0 && self.oracle.is_unacked(i);
@@ -602,7 +600,7 @@ impl Run {
     }
 }
 
-/// What a failed run leaves is for its next sequence to be without.
+/// A run that has failed has not come to its end.
 impl Drop for Run {
     fn drop(&mut self) {
         // SAFETY: for the last time, if at all.
@@ -612,6 +610,12 @@ impl Drop for Run {
             sendq_pool_free(self.pool);
         }
     }
+}
+
+/// Whether a callback may change queues meanwhile: the result of another step tells who has what.
+fn may_act(op: &Op) -> bool {
+    use Op::{Consume, Discard, Fail, Flush, Reap, ReapPool, Reset};
+    matches!(op, Consume(_) | Discard | Fail(_) | Flush(..) | Reap | ReapPool | Reset(_))
 }
 
 fn new_queue(setting: &Setting, pool: *mut sendq_pool_t, i: usize) -> *mut sendq_t {
