@@ -63,7 +63,7 @@
 //!    (`may_refuse`, `check_pool`); to the byte: `c/budget.c`, `c/reserve.c`; time to drain: `c/closing.c`.
 //! 6. A drained queue holds no block, and after a burst memory returns to the system. `model/run.rs`
 //!    (`check_stats`); `c/memory.c`.
-//! 7. Progress is measured in bytes sent, never in queue size. An append does not read the clock. `model/pace.rs`,
+//! 7. Progress is measured in bytes sent or acknowledged, never in queue size. An append does not read the clock. `model/pace.rs`,
 //!    `model/ops.rs` (`needs_no_clock`); `c/stalled.c`.
 //! 8. appended = sent + discarded + queued, at any moment. Budgets count borrowed and shared memory, too.
 //!    `model/run.rs` (`check_stats`, `check_pool`); past 32 bits: `c/figures.c`; on threads: `c/asking.c`.

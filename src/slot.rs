@@ -72,7 +72,8 @@ pub struct Slot {
     fd: c_int,
     /// The offset in the block's copied bytes that the slot precedes.
     pub(crate) at: u32,
-    /// Why it is not needed any more, once it is completed; 0 before. Plus CARRIED, perhaps more than once.
+    /// Why it is not needed any more, once it is completed; 0 before. CARRIED is added by each send that carried it
+    /// and completed it, and by the mark of one that carried a part of it.
     pub(crate) reason: c_int,
     /// How many bytes of the owner's piece were sent before the slot was made. For the owner of a message,
     /// how many bytes of the message follow this slot.
@@ -158,8 +159,8 @@ impl Slot {
         self.reason > 0
     }
 
-    /// The same slot without that mark. Returns whether its owner may not be released yet: that of a notification
-    /// may, because it owns no bytes.
+    /// The same slot without that mark, and whether its owner waits for an acknowledgement. That of a notification
+    /// does not: it owns no bytes.
     pub(crate) fn landed(self) -> (Slot, bool) {
         let reason = match self.reason % CARRIED {
             0 => 0,

@@ -2,7 +2,11 @@
 //! Documentation/networking/msg_zerocopy.rst).
 //!
 //! The kernel numbers these sends, and acknowledges each by its number: late, in any order, several at once.
-//! The owner of memory that a send carried is released when that send and all before it are acknowledged.
+//! The owner of memory that a send carried is released when all sends are acknowledged that were made before its slot
+//! was completed.
+//!
+//! A slot is marked as carried when such a send takes the last of its bytes, or some of them. When it is completed and
+//! taken out of its block, it lands here: it is held until then.
 
 use crate::errno::{Errno, Result};
 use crate::slot::Slot;
@@ -90,9 +94,9 @@ pub struct Zerocopy {
 pub struct Counters {
     /// Bytes sent without a copy.
     pub bytes: u64,
-    /// Sends that were acknowledged, and how many of these the kernel has copied.
+    /// Sends that were acknowledged.
     pub acked: u64,
-    /// See above.
+    /// How many of these the kernel has copied after all.
     pub copied: u64,
 }
 
@@ -167,7 +171,7 @@ impl Zerocopy {
         self.connection.clone()
     }
 
-    /// Begins to send `slots` slots, of which `pending` others are completed. None: they have to be copied.
+    /// Begins to send `slots` slots, while `pending` others are completed. false: they have to be copied.
     ///
     /// `acks` is the connection, if it does without copies.
     pub fn begin_send(

@@ -81,6 +81,8 @@ abi() {
 
 model() { PROPTEST_CASES=$1 cargo test --locked --quiet --profile model --test model; }
 
+zerocopy() { PROPTEST_CASES=$1 cargo test --locked --quiet --profile model --test zerocopy; }
+
 # The programs, not the compilers and interpreters that other tests run.
 memcheck() {
     build dev
@@ -142,6 +144,7 @@ steps() {
     run "header drift" header
     run "exported symbols, ABI" abi
     run "core against its model" model 50000
+    run "sends without a copy" zerocopy 50000
     run "interleavings of threads" interleavings 5000
     run "AddressSanitizer, UBSan" sanitize asan
     run "ThreadSanitizer" sanitize tsan

@@ -48,6 +48,11 @@
  * sendq_bev_write_buffer, sendq_bev_printf, sendq_bev_wake, sendq_bev_close, sendq_bev_get_queue
  * and sendq_bev_get_length. The host has to make sure that b is not freed meanwhile.
  *
+ * Without a copy. If the queue has SENDQ_ZEROCOPY, the host has an event of its own that reads the
+ * socket, and calls sendq_reap in its callback: libevent runs it for the error event by which the
+ * kernel acknowledges, and again and again until that is taken. sendq_bev_attach_bufferevent has no
+ * such place: do not give it such a queue.
+ *
  * Results are those of sendq.h: a negative errno, or hints. This header handles the hint
  * SENDQ_WAKE and never returns it. A NULL b gives -EINVAL. */
 #ifndef SENDQ_LIBEVENT_H
@@ -556,9 +561,6 @@ static inline int sendq_bev_attach_output_(struct bufferevent* bev, sendq_t* q,
  * may have BEV_OPT_THREADSAFE, but bufferevent_ssl_renegotiate is for the thread of the loop only.
  * The host must not write to the SSL, and must not give b a higher priority than bev. Link
  * libevent_openssl.
- *
- * q should not have SENDQ_ZEROCOPY: bev would not tell anybody of the error events by which the
- * kernel acknowledges, and libevent would repeat them.
  *
  * -EINVAL: bev, q or out is NULL, or bev has no socket or no event_base yet. -EBUSY: bytes are in
  * the output buffer of bev, of which TLS may have sent a part: wait for the write callback; or bev

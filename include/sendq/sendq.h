@@ -1333,9 +1333,9 @@ void sendq_buf_unref(sendq_buf_t *buf);
  * If nothing is queued, fd is not used.
  *
  * No hint, or only SENDQ_RESUME or SENDQ_UNACKED: all is sent, except what is behind a cork or an open hole.
- * Hints: SENDQ_UNACKED: the kernel still reads some of it (SENDQ_ZEROCOPY). SENDQ_BLOCKED: the socket is full; flush again when it is writable. SENDQ_MORE: max_bytes are sent,
- * or a rate holds back the rest; flush again soon (sendq_retry_after_ns). SENDQ_RESUME: what is queued has
- * dropped to the low watermark.
+ * Hints: SENDQ_UNACKED: the kernel still reads some of it (SENDQ_ZEROCOPY). SENDQ_BLOCKED: the socket is full; flush
+ * again when it is writable. SENDQ_MORE: max_bytes are sent, or a rate holds back the rest; flush again soon
+ * (sendq_retry_after_ns). SENDQ_RESUME: what is queued has dropped to the low watermark.
  * -EINVAL: q is NULL. -EBUSY: another thread is flushing the queue; nothing has changed.
  * Another -errno is the end of the connection: -EPIPE or -ECONNRESET (the peer is gone), -EBADF (fd is
  * closed), -ENOTSOCK (fd is no socket), -ENODATA (a file is shorter than promised), -ETIMEDOUT (the deadline
@@ -1402,7 +1402,7 @@ int sendq_consume(sendq_t *q,
  * Takes the kernel's acknowledgements of what was sent to the socket fd without a copy (SENDQ_ZEROCOPY), and releases
  * the pieces that it does not read any more. Call it when fd has an error event, which stays until the
  * acknowledgements are taken. Each flush takes them as well. On a queue that has sent nothing so, it does nothing,
- * and does not use fd. Costs one system call, and one for each acknowledgement.
+ * and does not use fd. Costs two system calls, and one for each acknowledgement.
  *
  * Hint: SENDQ_UNACKED: others are to come, also if bytes are queued.
  * -EINVAL: q is NULL, or fd is another socket than that which the queue was flushed to. -EBADF, -ENOTSOCK: fd is
@@ -1456,7 +1456,8 @@ uint64_t sendq_room(const sendq_t *q);
 uint64_t sendq_sent_bytes(const sendq_t *q);
 
 /**
- * Returns for how many nanoseconds no byte was sent while bytes were queued, by the pool's clock. For the
+ * Returns for how many nanoseconds no byte was sent while bytes were queued, by the pool's clock. What the peer
+ * acknowledges of bytes that were sent without a copy (SENDQ_ZEROCOPY) counts as if it were sent then. For the
  * first bytes of a queue that was empty, the time counts from the first flush after them, or the first call
  * of this function, because an append does not read the clock. 0 if nothing is queued, or only corked bytes,
  * or q is NULL.

@@ -29,9 +29,9 @@ const _: () = assert!(SENDQ_WRITE_WANT_READ == WANT_READ);
 /// If nothing is queued, fd is not used.
 ///
 /// No hint, or only SENDQ_RESUME or SENDQ_UNACKED: all is sent, except what is behind a cork or an open hole.
-/// Hints: SENDQ_UNACKED: the kernel still reads some of it (SENDQ_ZEROCOPY). SENDQ_BLOCKED: the socket is full; flush again when it is writable. SENDQ_MORE: max_bytes are sent,
-/// or a rate holds back the rest; flush again soon (sendq_retry_after_ns). SENDQ_RESUME: what is queued has
-/// dropped to the low watermark.
+/// Hints: SENDQ_UNACKED: the kernel still reads some of it (SENDQ_ZEROCOPY). SENDQ_BLOCKED: the socket is full; flush
+/// again when it is writable. SENDQ_MORE: max_bytes are sent, or a rate holds back the rest; flush again soon
+/// (sendq_retry_after_ns). SENDQ_RESUME: what is queued has dropped to the low watermark.
 /// -EINVAL: q is NULL. -EBUSY: another thread is flushing the queue; nothing has changed.
 /// Another -errno is the end of the connection: -EPIPE or -ECONNRESET (the peer is gone), -EBADF (fd is
 /// closed), -ENOTSOCK (fd is no socket), -ENODATA (a file is shorter than promised), -ETIMEDOUT (the deadline

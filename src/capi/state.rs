@@ -52,7 +52,8 @@ pub unsafe extern "C" fn sendq_sent_bytes(q: *const sendq_t) -> u64 {
     unsafe { number(q, 0, |queue, _| queue.sent()) }
 }
 
-/// Returns for how many nanoseconds no byte was sent while bytes were queued, by the pool's clock. For the
+/// Returns for how many nanoseconds no byte was sent while bytes were queued, by the pool's clock. What the peer
+/// acknowledges of bytes that were sent without a copy (SENDQ_ZEROCOPY) counts as if it were sent then. For the
 /// first bytes of a queue that was empty, the time counts from the first flush after them, or the first call
 /// of this function, because an append does not read the clock. 0 if nothing is queued, or only corked bytes,
 /// or q is NULL.

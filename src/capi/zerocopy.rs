@@ -38,7 +38,7 @@ pub const SENDQ_UNACKED: c_int = 64;
 /// Takes the kernel's acknowledgements of what was sent to the socket fd without a copy (SENDQ_ZEROCOPY), and releases
 /// the pieces that it does not read any more. Call it when fd has an error event, which stays until the
 /// acknowledgements are taken. Each flush takes them as well. On a queue that has sent nothing so, it does nothing,
-/// and does not use fd. Costs one system call, and one for each acknowledgement.
+/// and does not use fd. Costs two system calls, and one for each acknowledgement.
 ///
 /// Hint: SENDQ_UNACKED: others are to come, also if bytes are queued.
 /// -EINVAL: q is NULL, or fd is another socket than that which the queue was flushed to. -EBADF, -ENOTSOCK: fd is
@@ -98,7 +98,9 @@ pub(super) unsafe fn flush_and_reap(
             let hints = flush(call, &mut ZerocopySocket::new(fd, handle.pool().promises()))?;
             let (orphans, _) = handle.pool().orphans().count();
             pool = (orphans > 0).then(|| handle.pool_address());
-            pool.into_iter().for_each(|pool| sendq_pool_t::hold(pool));
+            if let Some(pool) = pool {
+                sendq_pool_t::hold(pool);
+            }
             let rests = hints.any(Hints::BLOCKED | Hints::MORE);
             Ok(hints.without(Hints::UNACKED) | reap(call).when(!rests))
         });

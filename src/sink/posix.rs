@@ -70,9 +70,9 @@ pub type ZerocopySocket = Socket;
 #[cfg(target_os = "linux")]
 pub use super::zerocopy_socket::ZerocopySocket;
 
-/// The number of the socket `fd`, which no other socket has. Errors as for getsockopt(2). NOT_SUPPORTED elsewhere.
 #[cfg(target_os = "linux")]
 pub use super::error_queue::cookie;
+/// No socket has a number of its own here.
 #[cfg(not(target_os = "linux"))]
 pub fn cookie(_: Fd) -> Result<u64> {
     Err(Errno::NOT_SUPPORTED)

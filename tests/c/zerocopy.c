@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 
 #include "pieces.h"
@@ -206,6 +207,12 @@ static void ends_in_flight(int how) {
     if (how == 2) {
         check_usable(q);
     }
+    if (how >= 2) { /* a peer that takes nothing does not hold it for ever */
+        int timeout = 0;
+        socklen_t len = sizeof timeout;
+        CHECK_IS(getsockopt(e.queue, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, &len), 0);
+        CHECK_IS(timeout, 60000);
+    }
     expect(e, 0, bytes);
     if (how < 2) {
         reap_all(q, e);
@@ -261,8 +268,7 @@ static void peer_takes_nothing(void) {
     ends e = stopped();
     sendq_t* q = in_flight(pool, e);
     int timeout = 300;
-    CHECK_IS(setsockopt(e.queue, IPPROTO_TCP, 18 /* TCP_USER_TIMEOUT */, &timeout, sizeof timeout),
-             0);
+    CHECK_IS(setsockopt(e.queue, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout), 0);
     close(e.queue);
     sendq_free(q);
     CHECK_IS(released(0, 2), 0);
@@ -322,6 +328,34 @@ static void spliced_in_flight(uint64_t most) {
     sendq_pool_free(pool);
     ends_close(e);
     ends_close(other);
+}
+
+static uint64_t time_of(void* arg) {
+    return *(uint64_t*)arg;
+}
+
+/* What the peer acknowledges is progress, although nothing more is sent. */
+static void progresses(void) {
+    uint64_t time = 1;
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.now = time_of, .now_arg = &time});
+    ends e = stopped();
+    sendq_t* q = new_zerocopy(pool, 0);
+    for (int i = 0; i < PIECES; i++) {
+        append(q, i);
+    }
+    CHECK_IS(sendq_flush(q, e.queue, 0), SENDQ_BLOCKED);
+    time += 1000;
+    CHECK_IS(sendq_stalled_ns(q), 1000);
+    CHECK_IS(sendq_reap(q, e.queue), SENDQ_UNACKED);
+    CHECK_IS(sendq_stalled_ns(q), 1000);
+    expect(e, 0, sendq_sent_bytes(q));
+    reap_all(q, e);
+    CHECK_IS(sendq_stalled_ns(q), 0);
+    CHECK(sendq_queued_bytes(q) > 0);
+    sendq_free(q);
+    CHECK_IS(released(0, PIECES), PIECES);
+    sendq_pool_free(pool);
+    ends_close(e);
 }
 
 /* The owner of a message waits for the part that was sent without a copy. */
@@ -509,6 +543,7 @@ int main(int argc, char** argv) {
     spliced_in_flight(0);
     spliced_in_flight(2 * PIECE);
     message_in_flight();
+    progresses();
     bad_input();
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
     uint64_t random = 88172645463325252U;

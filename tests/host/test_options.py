@@ -63,6 +63,21 @@ class Options(unittest.TestCase):
                     sock.sendall(b"".join(mcbp.request(mcbp.Op.NOOP, opaque=n) for n in range(100)))
                     self.assertEqual([mcbp.receive(sock).opaque for _ in range(100)], list(range(100)))
 
+    def test_zerocopy(self):
+        """Values that the kernel is asked not to copy arrive whole."""
+        value = bytes(range(256)) * 4096
+        for output in ("sendq-ref", "sendq-message"):
+            with (
+                self.subTest(output=output),
+                Daemon(output, "--zerocopy=65536") as daemon,
+                mcbp.connect(daemon.port) as sock,
+            ):
+                extras = mcbp.storage_extras()
+                mcbp.ask(sock, mcbp.Op.SET, key=b"large", value=value, extras=extras)
+                for _ in range(40):
+                    answer = mcbp.ask(sock, mcbp.Op.GET, key=b"large")
+                    self.assertEqual(answer.value, value)
+
     def test_no_value(self):
         self.assertEqual(run("--port").returncode, 2)
 

@@ -35,6 +35,7 @@ class SendqMessageOutput final : public Output {
     // Left to the end of the turn, by sendq itself unless it has waited for the socket.
     Flushed flush(Transport& transport) override {
         if (pending() == 0) {
+            // The event may be the kernel's, about values that it does not read any more.
             sendq_reap(queue_.get(), transport.fd());
             return flushed(sendq_error(queue_.get()));
         }
