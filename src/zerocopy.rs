@@ -18,7 +18,8 @@ pub const ZEROCOPY_FROM: u64 = 64 * 1024;
 
 /// After so many sends in a row that the kernel has copied after all, nothing is gained by more of them.
 const MOST_COPIED: u32 = 16;
-/// So many pieces are copied after the kernel had no memory to keep account of one (ENOBUFS).
+/// So many pieces are copied after the kernel had no memory to keep account of one (ENOBUFS), or the process no
+/// descriptor.
 const PAUSE: u32 = 16;
 
 /// An acknowledgement of the sends `first` to `last`, by the kernel's numbers, which wrap around.
@@ -42,6 +43,9 @@ pub trait Acks: Send + Sync {
 
     /// The host has no use for the connection any more: ends it once what was sent has arrived.
     fn abandon(&self);
+
+    /// Ends it now. What was sent and has not arrived is lost.
+    fn abort(&self);
 }
 
 /// The connection that a queue has used last.
@@ -87,6 +91,8 @@ pub struct Zerocopy {
     counters: Counters,
     /// The next one in a pool's list of those whose queue is gone.
     pub next: Option<Box<Zerocopy>>,
+    /// When its queue was gone.
+    pub since: u64,
 }
 
 /// What is counted, in total.
@@ -117,6 +123,7 @@ impl Zerocopy {
             has_messages: false,
             counters: Counters::default(),
             next: None,
+            since: 0,
         }
     }
 
@@ -173,28 +180,34 @@ impl Zerocopy {
 
     /// Begins to send `slots` slots, while `pending` others are completed. false: they have to be copied.
     ///
-    /// `acks` is the connection, if it does without copies.
+    /// `acks` is the connection, or why it does not do it.
     pub fn begin_send(
         &mut self,
-        acks: Option<Arc<dyn Acks>>,
+        acks: Result<Arc<dyn Acks>>,
         slots: usize,
         pending: usize,
     ) -> bool {
-        let Some(acks) = acks else {
-            // Of another connection nothing is known before all of this one is acknowledged.
-            self.is_off = !self.is_unacked();
-            return false;
+        let acks = match acks {
+            Ok(acks) => acks,
+            Err(errno) => {
+                self.is_off = errno == Errno::NOT_SUPPORTED;
+                if errno != Errno::AGAIN {
+                    self.pause = PAUSE;
+                }
+                return false;
+            }
         };
+        if self.connection.id != Some(acks.id()) {
+            self.origin = self.oldest;
+            (self.copied_in_a_row, self.pause, self.is_off) = (0, 0, false);
+            self.connection.id = Some(acks.id());
+        }
         // Each slot may be one of a message, whose owner waits as well.
         let room = self.held.try_reserve(pending + 2 * slots + 2);
         if room.and_then(|()| self.sends.try_reserve(1)).is_err() {
             return false;
         }
-        if self.connection.id != Some(acks.id()) {
-            self.origin = self.oldest;
-            (self.copied_in_a_row, self.pause, self.is_off) = (0, 0, false);
-        }
-        self.connection = Connection { id: Some(acks.id()), acks: Some(acks) };
+        self.connection.acks = Some(acks);
         self.sends.push_back(false);
         true
     }
@@ -315,6 +328,8 @@ mod tests {
             None
         }
         fn abandon(&self) {}
+
+        fn abort(&self) {}
     }
 
     /// The kernel's numbers are those of 32 bits, which a long connection uses up.
@@ -322,12 +337,12 @@ mod tests {
     fn numbers_wrap_around() {
         let acks: Arc<dyn Acks> = Arc::new(Nowhere);
         let mut zerocopy = Zerocopy::new(1);
-        assert!(zerocopy.begin_send(Some(acks.clone()), 1, 0));
+        assert!(zerocopy.begin_send(Ok(acks.clone()), 1, 0));
         zerocopy.end_send(Err(Errno::AGAIN));
         // As after so many sends that are acknowledged.
         zerocopy.oldest = u64::from(u32::MAX) - 1;
         for _ in 0..4 {
-            assert!(zerocopy.begin_send(Some(acks.clone()), 1, 0));
+            assert!(zerocopy.begin_send(Ok(acks.clone()), 1, 0));
             zerocopy.end_send(Ok(1));
             zerocopy.hold(Slot::notification(Owner::NONE));
         }

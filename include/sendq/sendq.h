@@ -301,8 +301,9 @@ struct msghdr;
  * budget. sendq_pool_reap releases it when the kernel is done or the connection has ended, to which the kernel sees
  * within a minute if the peer takes nothing.
  *
- * So reset or free such a queue when the host has no further use for the connection, or when nothing is
- * unacknowledged. As long as something is, sendq has a descriptor of its own for the socket. A host that uses
+ * So reset or free such a queue when nothing is unacknowledged, or close the connection right after. After a reset, and
+ * with another queue, the same socket copies, because the kernel's numbers go on. As long as something is
+ * unacknowledged, sendq has a descriptor of its own for the socket. A host that uses
  * epoll(7) itself has to remove its descriptor (EPOLL_CTL_DEL) before it closes it, because close(2) does so only with
  * the last descriptor. The acknowledgements come by the error queue of the socket: a host that uses SO_ZEROCOPY
  * itself, or takes timestamps from there (SO_TIMESTAMPING), should not set this flag. Pieces that are not sent so are
@@ -312,7 +313,8 @@ struct msghdr;
 
 /**
  * Flush, sendq_reap, sendq_pool_reap, state: all is sent, and the kernel still reads some memory of it
- * (SENDQ_ZEROCOPY). Call sendq_reap when the socket has an error event: EPOLLERR, which comes unasked.
+ * (SENDQ_ZEROCOPY). Call sendq_reap when the socket has an error event: EPOLLERR, which comes unasked. If that returns
+ * 0 and the event stays, the connection has failed (SO_ERROR, socket(7)).
  */
 #define SENDQ_UNACKED 64
 
@@ -793,8 +795,9 @@ int sendq_pool_new(const sendq_pool_config_t *config,
                    sendq_pool_t **out);
 
 /**
- * Releases the host's handle of the pool. Queues and shared buffers keep the pool alive, and so does what the kernel
- * still reads of queues that are gone (sendq_pool_reap): it is freed with the last of them. NULL is ignored.
+ * Releases the host's handle of the pool. Queues and shared buffers keep the pool alive: it is freed with the last of
+ * them. If some of its queues have SENDQ_ZEROCOPY, free these first, and then call sendq_pool_reap until it returns 0;
+ * otherwise call that afterwards, which frees the pool. NULL is ignored.
  */
 void sendq_pool_free(sendq_pool_t *pool);
 
@@ -1417,9 +1420,14 @@ int sendq_reap(sendq_t *q,
  * well. The callbacks run on the calling thread, with no lock held. Costs one system call for each connection that is
  * left, and one for each acknowledgement.
  *
- * Hint: SENDQ_UNACKED: others are left. After sendq_pool_free the handle stays valid for this call alone, until it
- * returns 0, if sendq_pool_stats said that there are orphans; without a further call they are never released.
- * -EINVAL: pool is NULL. What queues of the default pool have left is released by flushes alone.
+ * A peer that takes next to nothing holds its memory for two minutes at most: the next call after that ends the
+ * connection. To end it at once, connect(2) the socket to an address of AF_UNSPEC before sendq_free; close(2), also
+ * with SO_LINGER, does not while the pool holds the socket. In a callback, while another call is at it, this does
+ * nothing.
+ *
+ * Hint: SENDQ_UNACKED: others are left. A pool that is freed while it has orphans, or queues with SENDQ_ZEROCOPY,
+ * stays until this returns 0: the handle is valid for this call alone, and has to be given to it until then.
+ * -EINVAL: pool is NULL. What queues of the default pool have left is released by flushes alone, on their threads.
  */
 int sendq_pool_reap(sendq_pool_t *pool);
 

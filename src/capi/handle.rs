@@ -186,6 +186,9 @@ impl Shared for sendq_t {
             if let Some(orphan) = handle.queue.get_mut().take_unacked() {
                 Orphans::adopt(handle.pool, orphan);
             }
+            if handle.has_zerocopy() {
+                handle.pool().orphans().remove_queue();
+            }
             sendq_pool_t::release(handle.pool);
         }
     }

@@ -158,13 +158,18 @@ pub unsafe extern "C" fn sendq_pool_new(
     guard(make, || ())
 }
 
-/// Releases the host's handle of the pool. Queues and shared buffers keep the pool alive, and so does what the kernel
-/// still reads of queues that are gone (sendq_pool_reap): it is freed with the last of them. NULL is ignored.
+/// Releases the host's handle of the pool. Queues and shared buffers keep the pool alive: it is freed with the last of
+/// them. If some of its queues have SENDQ_ZEROCOPY, free these first, and then call sendq_pool_reap until it returns 0;
+/// otherwise call that afterwards, which frees the pool. NULL is ignored.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_pool_free(pool: *mut sendq_pool_t) {
     if let Some(pool) = NonNull::new(pool) {
         // SAFETY: the caller's own handle, used for the last time.
-        guard_callback(|| unsafe { sendq_pool_t::release(pool) });
+        guard_callback(|| unsafe {
+            if pool.as_ref().orphans().free() {
+                sendq_pool_t::release(pool);
+            }
+        });
     }
 }
 

@@ -150,6 +150,9 @@ pub unsafe extern "C" fn sendq_new(
             let added = pool.as_ref().queues().add(handle, threadsafe || !is_shared);
             added.inspect_err(|_| drop(Box::from_raw(handle)))?;
             sendq_pool_t::hold(pool);
+            if (*handle).has_zerocopy() {
+                pool.as_ref().orphans().add_queue();
+            }
             out.write(handle);
         }
         Ok(Hints::NONE)

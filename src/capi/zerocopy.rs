@@ -23,8 +23,9 @@ use std::ptr::NonNull;
 /// budget. sendq_pool_reap releases it when the kernel is done or the connection has ended, to which the kernel sees
 /// within a minute if the peer takes nothing.
 ///
-/// So reset or free such a queue when the host has no further use for the connection, or when nothing is
-/// unacknowledged. As long as something is, sendq has a descriptor of its own for the socket. A host that uses
+/// So reset or free such a queue when nothing is unacknowledged, or close the connection right after. After a reset, and
+/// with another queue, the same socket copies, because the kernel's numbers go on. As long as something is
+/// unacknowledged, sendq has a descriptor of its own for the socket. A host that uses
 /// epoll(7) itself has to remove its descriptor (EPOLL_CTL_DEL) before it closes it, because close(2) does so only with
 /// the last descriptor. The acknowledgements come by the error queue of the socket: a host that uses SO_ZEROCOPY
 /// itself, or takes timestamps from there (SO_TIMESTAMPING), should not set this flag. Pieces that are not sent so are
@@ -32,7 +33,8 @@ use std::ptr::NonNull;
 pub const SENDQ_ZEROCOPY: u32 = 16;
 
 /// Flush, sendq_reap, sendq_pool_reap, state: all is sent, and the kernel still reads some memory of it
-/// (SENDQ_ZEROCOPY). Call sendq_reap when the socket has an error event: EPOLLERR, which comes unasked.
+/// (SENDQ_ZEROCOPY). Call sendq_reap when the socket has an error event: EPOLLERR, which comes unasked. If that returns
+/// 0 and the event stays, the connection has failed (SO_ERROR, socket(7)).
 pub const SENDQ_UNACKED: c_int = 64;
 
 /// Takes the kernel's acknowledgements of what was sent to the socket fd without a copy (SENDQ_ZEROCOPY), and releases
@@ -64,16 +66,22 @@ pub unsafe extern "C" fn sendq_reap(q: *mut sendq_t, fd: sendq_fd_t) -> c_int {
 /// well. The callbacks run on the calling thread, with no lock held. Costs one system call for each connection that is
 /// left, and one for each acknowledgement.
 ///
-/// Hint: SENDQ_UNACKED: others are left. After sendq_pool_free the handle stays valid for this call alone, until it
-/// returns 0, if sendq_pool_stats said that there are orphans; without a further call they are never released.
-/// -EINVAL: pool is NULL. What queues of the default pool have left is released by flushes alone.
+/// A peer that takes next to nothing holds its memory for two minutes at most: the next call after that ends the
+/// connection. To end it at once, connect(2) the socket to an address of AF_UNSPEC before sendq_free; close(2), also
+/// with SO_LINGER, does not while the pool holds the socket. In a callback, while another call is at it, this does
+/// nothing.
+///
+/// Hint: SENDQ_UNACKED: others are left. A pool that is freed while it has orphans, or queues with SENDQ_ZEROCOPY,
+/// stays until this returns 0: the handle is valid for this call alone, and has to be given to it until then.
+/// -EINVAL: pool is NULL. What queues of the default pool have left is released by flushes alone, on their threads.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sendq_pool_reap(pool: *mut sendq_pool_t) -> c_int {
     let Some(address) = NonNull::new(pool) else { return Errno::INVALID.negated() };
     let mut result = 0;
     // SAFETY: alive, by the host's handle or by an orphan.
     guard_callback(|| unsafe {
-        result = during_pool(pool, || Orphans::reap(address)).bits() as c_int;
+        address.as_ref().update_time();
+        result = during_pool(pool, || Orphans::reap_for_host(address)).bits() as c_int;
     });
     result
 }

@@ -80,7 +80,7 @@ impl Queue {
     }
 
     /// Begins to send the first `slots` slots to `acks`, without a copy. false: they have to be copied.
-    pub fn begin_send(&mut self, acks: Option<Arc<dyn Acks>>, slots: usize) -> bool {
+    pub fn begin_send(&mut self, acks: Result<Arc<dyn Acks>>, slots: usize) -> bool {
         let pending = self.unreleased as usize;
         self.zerocopy_mut().is_some_and(|zerocopy| zerocopy.begin_send(acks, slots, pending))
     }

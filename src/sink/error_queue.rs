@@ -5,7 +5,7 @@
 
 use super::platform::{Fd, last_error};
 use super::socket_info::{option, set_option};
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use crate::zerocopy::{Ack, Acks, Connection};
 use libc::{c_int, c_void};
 use std::mem::MaybeUninit;
@@ -27,35 +27,36 @@ impl ErrorQueue {
     /// That of the socket `fd`, if it can send without a copy. It is prepared for that, unless it was already: then
     /// others use it so, and the numbers are not those of one queue alone. `last`: the connection that the queue has
     /// used last. `calls` counts system calls.
-    pub fn of(fd: Fd, last: Connection, calls: &mut u32) -> Option<Arc<dyn Acks>> {
+    ///
+    /// NOT_SUPPORTED: it cannot. AGAIN: the last connection is not done yet. Otherwise as for fcntl(2): there is no
+    /// descriptor left.
+    pub fn of(fd: Fd, last: Connection, calls: &mut u32) -> Result<Arc<dyn Acks>> {
         *calls += 1;
-        let cookie = cookie(fd).ok()?;
+        let cookie = cookie(fd).map_err(|_| Errno::NOT_SUPPORTED)?;
         let is_known = last.id == Some(cookie);
-        if last.acks.is_some() {
-            return last.acks.filter(|_| is_known);
+        if let Some(acks) = last.acks {
+            return if is_known { Ok(acks) } else { Err(Errno::AGAIN) };
         }
         *calls += 3;
+        let ask = |name| option::<c_int>(fd, libc::SOL_SOCKET, name).ok_or(Errno::NOT_SUPPORTED);
         // Other families acknowledge by other control messages, or not at all.
-        let family = option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
-        if ![libc::AF_INET, libc::AF_INET6].contains(&family) {
-            return None;
-        }
-        let is_prepared = option::<c_int>(fd, libc::SOL_SOCKET, libc::SO_ZEROCOPY)? != 0;
-        if is_prepared != is_known {
-            return None;
+        let is_internet = [libc::AF_INET, libc::AF_INET6].contains(&ask(libc::SO_DOMAIN)?);
+        let is_prepared = ask(libc::SO_ZEROCOPY)? != 0;
+        if !is_internet || is_prepared != is_known {
+            return Err(Errno::NOT_SUPPORTED);
         }
         // SAFETY: fcntl checks the descriptor, and what it returns belongs to nobody else.
         let socket = unsafe {
             match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) {
-                own if own < 0 => return None,
+                own if own < 0 => return Err(last_error()),
                 own => OwnedFd::from_raw_fd(own),
             }
         };
         *calls += u32::from(!is_prepared);
         if !is_prepared && !set_option(fd, libc::SOL_SOCKET, libc::SO_ZEROCOPY, 1) {
-            return None;
+            return Err(Errno::NOT_SUPPORTED);
         }
-        Some(Arc::new(ErrorQueue { socket, cookie }))
+        Ok(Arc::new(ErrorQueue { socket, cookie }))
     }
 }
 
@@ -83,6 +84,14 @@ impl Acks for ErrorQueue {
         }
         // SAFETY: shutdown checks the descriptor. A socket that is not connected any more refuses.
         unsafe { libc::shutdown(fd, libc::SHUT_WR) };
+    }
+
+    /// connect(2) to no address: TCP resets the connection and forgets what was not sent.
+    fn abort(&self) {
+        let nowhere = libc::sockaddr { sa_family: libc::AF_UNSPEC as _, sa_data: [0; 14] };
+        let len = size_of_val(&nowhere) as libc::socklen_t;
+        // SAFETY: connect checks the descriptor, and reads an address of that length.
+        unsafe { libc::connect(self.socket.as_raw_fd(), &nowhere, len) };
     }
 }
 

@@ -49,9 +49,10 @@ pub trait Sink {
     }
 
     /// Where acknowledgements come from, if it can send without a copy. `last` is the connection that the queue has
-    /// used last; as long as something sent there is not acknowledged, no other one is used. None: it copies.
-    fn acks(&mut self, _last: Connection) -> Option<Arc<dyn Acks>> {
-        None
+    /// used last; as long as something sent there is not acknowledged, no other one is used. NOT_SUPPORTED: it always
+    /// copies. Any other error: it copies for now.
+    fn acks(&mut self, _last: Connection) -> Result<Arc<dyn Acks>> {
+        Err(Errno::NOT_SUPPORTED)
     }
 
     /// [`Sink::write`] without a copy: the bytes stay unchanged until they are acknowledged. [`Sink::acks`] has just

@@ -32,7 +32,7 @@ impl Sink for ZerocopySocket {
         true
     }
 
-    fn acks(&mut self, last: Connection) -> Option<Arc<dyn Acks>> {
+    fn acks(&mut self, last: Connection) -> Result<Arc<dyn Acks>> {
         let Socket { fd, calls, .. } = &mut self.0;
         ErrorQueue::of(*fd, last, calls)
     }

@@ -5,7 +5,9 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
 
 #include "pieces.h"
 
@@ -94,7 +96,7 @@ static ends stopped(void) {
 
 /* Reads len bytes of the test stream from an offset on. */
 static void expect(ends e, uint64_t offset, size_t len) {
-    static unsigned char buffer[PIECE];
+    unsigned char buffer[PIECE]; /* of each thread */
     while (len > 0) {
         wait_for(e.peer, POLLIN);
         size_t got = ends_read(e, buffer, len < sizeof buffer ? len : sizeof buffer);
@@ -247,6 +249,66 @@ static void outlives_its_pool(void) {
     close(e.peer);
 }
 
+static uint64_t time_of(void* arg) {
+    return *(uint64_t*)arg;
+}
+
+/* Its queue leaves something later. */
+static void outlived_by_its_queue(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    ends e = stopped();
+    sendq_t* q = in_flight(pool, e);
+    sendq_pool_free(pool);
+    CHECK_IS(sendq_pool_reap(pool), SENDQ_UNACKED);
+    sendq_free(q);
+    CHECK_IS(sendq_pool_reap(pool), SENDQ_UNACKED);
+    expect(e, 0, 2 * PIECE);
+    for (int i = 0; i < 10000 && sendq_pool_reap(pool) == SENDQ_UNACKED; i++) {
+        usleep(1000);
+    }
+    CHECK_IS(released(0, 2), 2);
+    ends_close(e);
+}
+
+/* A peer that takes a byte now and then is not waited for without end. */
+static void peer_takes_little(void) {
+    uint64_t time = 1;
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.now = time_of, .now_arg = &time});
+    ends e = stopped();
+    sendq_free(in_flight(pool, e));
+    time += 120000000000U;
+    CHECK_IS(sendq_pool_reap(pool), SENDQ_UNACKED);
+    CHECK_IS(released(0, 2), 0);
+    time++;
+    reap_orphans(pool);
+    CHECK_IS(released(0, 2), 2);
+    sendq_pool_free(pool);
+    ends_close(e);
+}
+
+/* Without a descriptor of its own it copies, for a while. */
+static void no_descriptor(void) {
+    struct rlimit limit, none;
+    CHECK_IS(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
+    ends e = connected();
+    sendq_t* q = new_zerocopy(pool, 0);
+    int free_fd = dup(e.queue);
+    close(free_fd);
+    none = (struct rlimit){.rlim_cur = (rlim_t)free_fd, .rlim_max = limit.rlim_max};
+    for (int i = 0; i < 18; i++) {
+        CHECK_IS(setrlimit(RLIMIT_NOFILE, i == 0 ? &none : &limit), 0);
+        append(q, i);
+        deliver(q, e, (uint64_t)i * PIECE);
+        CHECK_IS(stats_of(q).zerocopy > 0, i >= 17);
+        CHECK_IS(stats_of(q).zerocopy_off, 0);
+    }
+    reap_all(q, e);
+    sendq_free(q);
+    sendq_pool_free(pool);
+    ends_close(e);
+}
+
 /* The peer is gone: the kernel gives the memory back by itself. */
 static void peer_vanishes(void) {
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
@@ -328,10 +390,6 @@ static void spliced_in_flight(uint64_t most) {
     sendq_pool_free(pool);
     ends_close(e);
     ends_close(other);
-}
-
-static uint64_t time_of(void* arg) {
-    return *(uint64_t*)arg;
 }
 
 /* What the peer acknowledges is progress, although nothing more is sent. */
@@ -526,6 +584,84 @@ static void random_life(sendq_pool_t* pool, uint64_t* random) {
     CHECK_IS(released(0, appended), appended);
 }
 
+enum { THREADS = 3, ROUNDS = 40 };
+
+typedef struct {
+    sendq_pool_t* pool;
+    sendq_t* shared; /* to which all append and which all flush */
+    ends e;
+    _Atomic int released;
+    unsigned char memory[PIECE];
+} worker;
+
+static void count(void* arg, const void* data, size_t len, int reason) {
+    worker* w = arg;
+    CHECK_IS(reason, 0);
+    memset(w->memory + ((const unsigned char*)data - w->memory), 0xff, len);
+    w->released++;
+}
+
+static void wait_until_released(worker* w, int times) {
+    for (int i = 0; i < 100000 && w->released < times; i++) {
+        int hints = sendq_flush(w->shared, w->e.queue, 0);
+        CHECK(hints >= 0 || hints == -EBUSY);
+        CHECK(sendq_pool_reap(w->pool) >= 0);
+        CHECK(sendq_reap(w->shared, w->e.queue) >= 0);
+        usleep(100);
+    }
+    CHECK_IS(w->released, times);
+}
+
+/* Queues of its own, which it frees in flight, so that any thread may release what they leave; and
+ * the queue of all. */
+static void* work(void* arg) {
+    worker* w = arg;
+    for (int i = 0; i < ROUNDS; i++) {
+        ends own = stopped();
+        sendq_t* q = new_zerocopy(w->pool, SENDQ_THREADSAFE);
+        stream_fill(w->memory, 0, PIECE);
+        CHECK(sendq_append_ref(q, w->memory, PIECE, count, w) >= 0);
+        CHECK(sendq_flush(q, own.queue, 0) >= 0);
+        sendq_free(q);
+        expect(own, 0, PIECE);
+        wait_until_released(w, 2 * i + 1);
+        ends_close(own);
+        memset(w->memory, 'x', PIECE);
+        CHECK(sendq_append_ref(w->shared, w->memory, PIECE, count, w) >= 0);
+        wait_until_released(w, 2 * i + 2);
+    }
+    return NULL;
+}
+
+static void on_threads(void) {
+    sendq_pool_t* pool = new_pool((sendq_pool_config_t){.flags = SENDQ_THREADSAFE});
+    ends e = connected();
+    sendq_t* shared = new_zerocopy(pool, SENDQ_THREADSAFE);
+    static worker workers[THREADS];
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        workers[i] = (worker){.pool = pool, .shared = shared, .e = e};
+        CHECK_IS(pthread_create(&threads[i], NULL, work, &workers[i]), 0);
+    }
+    static unsigned char buffer[PIECE];
+    for (uint64_t received = 0; received < (uint64_t)THREADS * ROUNDS * PIECE;) {
+        wait_for(e.peer, POLLIN);
+        size_t got = ends_read(e, buffer, sizeof buffer);
+        for (size_t i = 0; i < got; i++) {
+            CHECK_IS(buffer[i], 'x');
+        }
+        received += got;
+    }
+    for (int i = 0; i < THREADS; i++) {
+        CHECK_IS(pthread_join(threads[i], NULL), 0);
+    }
+    sendq_free(shared);
+    CHECK_IS(pool_stats_of(pool).pinned, 0);
+    CHECK_IS(pool_stats_of(pool).orphans, 0);
+    sendq_pool_free(pool);
+    ends_close(e);
+}
+
 int main(int argc, char** argv) {
     if (argc == 3) {
         peer_namespace = open_namespace(argv[1]);
@@ -537,6 +673,9 @@ int main(int argc, char** argv) {
         ends_in_flight(how);
     }
     outlives_its_pool();
+    outlived_by_its_queue();
+    peer_takes_little();
+    no_descriptor();
     peer_vanishes();
     peer_takes_nothing();
     gives_up_what_is_copied();
@@ -545,6 +684,7 @@ int main(int argc, char** argv) {
     message_in_flight();
     progresses();
     bad_input();
+    on_threads();
     sendq_pool_t* pool = new_pool((sendq_pool_config_t){0});
     uint64_t random = 88172645463325252U;
     for (int i = 0; i < 200; i++) {
