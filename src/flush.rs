@@ -23,8 +23,8 @@ enum Offer {
     Memory(usize),
     /// A part of a file: its descriptor, and the offset in it.
     File(c_int, u64),
-    /// Iovecs that are not copied: how many, of how many slots, and whether these are of messages.
-    Zerocopy(usize, usize, bool),
+    /// So many iovecs, which are not copied, of this run.
+    Zerocopy(usize, Run),
 }
 
 type Room = [MaybeUninit<IoVec>; MAX_IOVECS];
@@ -58,8 +58,8 @@ pub fn flush<S: Sink>(q: &impl WithLocked, sink: &mut S, max_bytes: usize) -> Re
     let mut state = FlushState::new(sink);
     q.with_locked(|queue, pool| state.begin(queue, pool, max_bytes))?;
     while let Some(offer) = state.offer {
-        if let Offer::Zerocopy(count, slots, has_messages) = offer {
-            state.send_zerocopy(q, count, slots, has_messages)?;
+        if let Offer::Zerocopy(count, run) = offer {
+            state.send_zerocopy(q, count, run)?;
             continue;
         }
         let outcome = uninterrupted(|| state.make(offer));
@@ -113,9 +113,7 @@ impl<'a, S: Sink> FlushState<'a, S> {
         let mut fill = Fill::new(&mut self.room, run.bytes);
         queue.each_extent(|extent| fill.add(extent));
         (self.offered, self.offer) = match fill.file {
-            _ if run.slots > 0 => {
-                (fill.bytes, Some(Offer::Zerocopy(fill.count, run.slots, run.has_messages)))
-            }
+            _ if run.slots > 0 => (fill.bytes, Some(Offer::Zerocopy(fill.count, run))),
             _ if fill.count > 0 => (fill.bytes, Some(Offer::Memory(fill.count))),
             Some((fd, offset, len)) => {
                 let len = usize::try_from(len).unwrap_or(usize::MAX).min(self.budget);
@@ -149,27 +147,21 @@ impl<'a, S: Sink> FlushState<'a, S> {
     /// Makes an offer that is not to be copied. If the sink cannot do that, the same is offered again to be copied.
     #[cold]
     #[inline(never)]
-    fn send_zerocopy(
-        &mut self,
-        q: &impl WithLocked,
-        count: usize,
-        slots: usize,
-        has_messages: bool,
-    ) -> Result<()> {
+    fn send_zerocopy(&mut self, q: &impl WithLocked, count: usize, run: Run) -> Result<()> {
         // It outlives what the queue has of it, so that it is not closed under a lock.
         let acks = self.sink.acks(q.with_locked(|queue, _| queue.connection()));
-        if !q.with_locked(|queue, _| queue.begin_send(acks.clone(), slots)) {
+        if !q.with_locked(|queue, _| queue.begin_send(acks.clone(), run.slots)) {
             self.offer = Some(Offer::Memory(count));
             return Ok(());
         }
-        let outcome = uninterrupted(|| self.make(Offer::Zerocopy(count, slots, has_messages)));
+        let outcome = uninterrupted(|| self.make(Offer::Zerocopy(count, run)));
         q.with_locked(|queue, pool| {
             if queue.end_send(outcome) {
                 self.offer = Some(Offer::Memory(count));
                 return Ok(());
             }
             self.account(queue, pool, outcome, |queue, taken| {
-                queue.on_carried(pool, taken, has_messages)
+                queue.on_carried(pool, taken, run.has_messages)
             })
         })
     }

@@ -34,7 +34,7 @@
  *     messages    sendq_part_copy and other parts, sendq_end_message, sendq_discard_unstarted,
  *                 sendq_queued_messages, sendq_sent_messages, sendq_hole, sendq_fill, sendq_peek_parts
  *     sharing     sendq_buf_copy, sendq_buf_wrap, sendq_buf_ref, sendq_buf_unref
- *     flushes     sendq_flush_with, sendq_peek, sendq_consume
+ *     flushes     sendq_flush_with, sendq_peek, sendq_consume, sendq_reap, sendq_pool_reap
  *     state       sendq_queued_bytes, sendq_queued_memory, sendq_memory, sendq_room, sendq_sent_bytes,
  *                 sendq_state, sendq_error, sendq_retry_after_ns, sendq_set_watermarks, sendq_set_rate,
  *                 sendq_set_min_rate, sendq_stats, sendq_stats_json
@@ -111,6 +111,10 @@
  *                                  rt_sigpending, rt_sigprocmask twice and rt_sigtimedwait, unless the pool
  *                                  has SENDQ_SIGPIPE_IGNORED. If the socket refuses more after a call with
  *                                  MSG_MORE: setsockopt (TCP_CORK)
+ *                                  With SENDQ_ZEROCOPY: getsockopt up to three times, fcntl (F_DUPFD_CLOEXEC),
+ *                                  setsockopt, recvmsg (MSG_ERRQUEUE) and close
+ *     sendq_reap, sendq_pool_reap  getsockopt, recvmsg and close; connect
+ *     sendq_free, sendq_reset      with SENDQ_ZEROCOPY: getsockopt, setsockopt, shutdown and close
  *     sendq_flush_with             those of the write callback; pread for files
  *     sendq_verify                 pread for files
  *     sendq_stats_json             with a descriptor: getsockopt twice, and ioctl (SIOCOUTQ)
