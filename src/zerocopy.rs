@@ -244,7 +244,7 @@ impl Zerocopy {
     pub fn is_next(&mut self) -> bool {
         let is_paused = self.pause > 0;
         self.pause = self.pause.saturating_sub(1);
-        !is_paused && !self.is_off
+        !is_paused
     }
 
     /// Takes an acknowledgement that came from `acks`. Returns whether slots may be released now.

@@ -54,8 +54,8 @@ impl Queue {
     /// Of the first `budget` available bytes, those that are offered in one way.
     pub fn next_run(&mut self, budget: usize) -> Run {
         let from = match self.zerocopy() {
-            Some(zerocopy) => zerocopy.from(),
-            None => return Run::copied(budget),
+            Some(zerocopy) if !zerocopy.is_off() => zerocopy.from(),
+            _ => return Run::copied(budget),
         };
         let (mut run, mut pieces, mut is_large) = (Run::copied(0), 0, None);
         self.stream.each_piece(|extent, slot| {
