@@ -534,7 +534,7 @@ static void random_life(sendq_pool_t* pool, uint64_t* random) {
                 break;
             case 1:
                 if (has_peer && random_next(random) % 4 == 0) {
-                    struct linger reset = {random_next(random) % 2, 0};
+                    struct linger reset = {random_next(random) % 2 == 0, 0};
                     CHECK_IS(setsockopt(e.peer, SOL_SOCKET, SO_LINGER, &reset, sizeof reset), 0);
                     close(e.peer);
                     has_peer = false;
