@@ -125,16 +125,20 @@ static inline ends ends_unix(void) {
     return (ends){fds[0], fds[1]};
 }
 
-static inline int tcp_listen(struct sockaddr_in* address) {
+/* Listens at a host's address, on a port that the kernel picks. */
+static inline int tcp_listen_at(struct in_addr host, struct sockaddr_in* address) {
     socklen_t len = sizeof *address;
-    *address =
-        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    *address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = host};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     CHECK(fd >= 0);
     CHECK_IS(bind(fd, (struct sockaddr*)address, len), 0);
     CHECK_IS(listen(fd, 1), 0);
     CHECK_IS(getsockname(fd, (struct sockaddr*)address, &len), 0);
     return fd;
+}
+
+static inline int tcp_listen(struct sockaddr_in* address) {
+    return tcp_listen_at((struct in_addr){.s_addr = htonl(INADDR_LOOPBACK)}, address);
 }
 
 static inline ends ends_tcp(void) {

@@ -68,13 +68,9 @@ static ends connected(void) {
     if (peer_namespace < 0) {
         return ends_tcp();
     }
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = peer_address};
-    socklen_t len = sizeof address;
+    struct sockaddr_in address;
     CHECK_IS(setns(peer_namespace, CLONE_NEWNET), 0);
-    int listener = socket(AF_INET, SOCK_STREAM, 0);
-    CHECK_IS(bind(listener, (struct sockaddr*)&address, len), 0);
-    CHECK_IS(listen(listener, 1), 0);
-    CHECK_IS(getsockname(listener, (struct sockaddr*)&address, &len), 0);
+    int listener = tcp_listen_at(peer_address, &address);
     CHECK_IS(setns(own_namespace, CLONE_NEWNET), 0);
     ends e = {.queue = socket(AF_INET, SOCK_STREAM, 0)};
     CHECK_IS(connect(e.queue, (struct sockaddr*)&address, sizeof address), 0);
